@@ -1,0 +1,18 @@
+"""The one-method seam between whoever holds a request and whoever decides about it."""
+
+from typing import Protocol
+
+from bes_router.policy.layout import Decision, LoadView, RoutingRequest
+
+
+class Policy(Protocol):
+    """A policy for one catalogue. Never waits, never raises for a request, never chooses an ineligible model."""
+
+    @property
+    def name(self) -> str:
+        """The policy's name as metrics and headers say it."""
+        ...
+
+    def choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:
+        """Pick a model and an engine for ``request`` at instant ``now``; ``Decision.engine`` is -1 if none is eligible."""
+        ...
