@@ -1,0 +1,50 @@
+# Needs python3.11 or newer and make; no root, no cluster, no GPU. Everything else goes into virtual environments
+# beside this file, each made when a target first needs it and again when its lock changes.
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PYTHON := $(or $(PYTHON),python3)
+ENVIRONMENT := $(PYTHON) requirements/environment.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick lint bench results .venv .venv-training .venv-bench
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: .venv-training ## train a policy for examples/opt-paper.yaml and replay a real burst under it and its rivals
+	.venv-training/bin/bes demo --out build/demo
+
+test: .venv-training ## lint and every test
+	$(call lint,.venv-training)
+	.venv-training/bin/python -m pytest
+
+test-quick: .venv ## the tests that need no torch and little time
+	.venv/bin/python -m pytest -m "not slow and not torch"
+
+lint: .venv ## style, types, arrows between the rooms, guards of the house
+	$(call lint,.venv)
+
+bench: .venv-bench ## measure router, decision, simulator and learner; records go to docs/results
+	.venv-bench/bin/bes bench all
+
+results: .venv ## every recorded claim as one table, what falls short on top
+	.venv/bin/python -m bes_lab.results
+
+define lint
+$(1)/bin/ruff check .
+$(1)/bin/ruff format --check .
+$(1)/bin/mypy
+$(1)/bin/lint-imports
+$(1)/bin/python -m pytest e2e/tests/test_house.py
+endef
+
+.venv:
+	@$(ENVIRONMENT) .venv requirements/dev.txt
+
+.venv-training:
+	@$(ENVIRONMENT) .venv-training requirements/training.txt
+
+# Sees the packages of .venv-training instead of holding torch a second time.
+.venv-bench: .venv-training
+	@$(ENVIRONMENT) .venv-bench requirements/bench.txt --on .venv-training
