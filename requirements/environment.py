@@ -28,8 +28,6 @@ def main() -> int:
     arguments = parser.parse_args()
     environment = (ROOT / arguments.environment).absolute()
     below = (ROOT / arguments.on).absolute() if arguments.on else None
-    if sys.version_info < (3, 11):
-        return _complain(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}; try `make PYTHON=...`")
     try:
         with (ROOT / arguments.lock).open("rb") as lock:
             if not due(environment, lock.read(), below):

@@ -53,6 +53,7 @@ class LoadView(NamedTuple):
     load: Sequence[float]  # [E] requests in flight, the blended estimate
     model_load: Sequence[float]  # [M] their sum over the ready engines of a model
     gpu_load: Sequence[float]  # [G] their sum over a GPU
+    gpu_busy: Sequence[float]  # [G] engines at work: the sum of min(1, load)
     ready: Ints  # [E] 1 = may be chosen
     ready_count: Ints  # [M]
     sent_engine: Floats  # [E] when this router last sent something there
