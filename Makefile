@@ -3,8 +3,8 @@
 
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-PYTHON := $(or $(PYTHON),python3)
-ENVIRONMENT := $(PYTHON) requirements/environment.py
+ENVIRONMENT = $(or $(PYTHON),$(error Python 3.11 or newer is not on the PATH; name one with `make PYTHON=/path/to/python3`)) \
+	requirements/environment.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-quick lint bench results .venv .venv-training .venv-bench

@@ -74,7 +74,7 @@ def make(environment: Path, lock_path: Path, lock: bytes, below: Path | None) ->
         packages.touch()
     if not project.exists():
         _say(f"installing the project into {environment.name}")
-        editable = ["--quiet", "--no-deps", "--no-build-isolation", "-e", ROOT]
+        editable = ["--quiet", "--no-deps", "--no-build-isolation", "-e", str(ROOT)]
         subprocess.run([python, *PIP_INSTALL, *editable], check=True)
         for stale in environment.glob("project-*"):
             stale.unlink()
