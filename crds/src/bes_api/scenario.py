@@ -88,7 +88,7 @@ class ScenarioGPU(Frozen):
 
 
 class ScenarioTask(Frozen):
-    """One task. Reward is ``quality`` until ``full_until``, then falls linearly to 0 at ``zero_from`` (equal = hard)."""
+    """One task. Reward is ``quality`` until ``full_until``, then falls linearly to 0 at ``zero_from`` (hard: equal)."""
 
     name: str
     full_until_seconds: PositiveFloat
