@@ -89,7 +89,7 @@ def candidates_of(
         engines[count] = soonest
         count += 1
     last = view.last_engine[model]
-    if last >= 0 and last != loaded and last != soonest and view.ready[last]:
+    if last >= 0 and last not in (loaded, soonest) and view.ready[last]:
         engines[count] = last
         count += 1
     return count

@@ -14,5 +14,5 @@ class Policy(Protocol):
         ...
 
     def choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:
-        """Pick a model and an engine for ``request`` at instant ``now``; ``Decision.engine`` is -1 if none is eligible."""
+        """Pick a model and an engine at instant ``now``; ``Decision.engine`` is -1 where no model is eligible."""
         ...

@@ -1,0 +1,1 @@
+"""Simulator, learners and evaluation: the only room with torch and numba."""
