@@ -74,9 +74,10 @@ class GPU:
 class PlainSimulator:
     """Engines on GPUs in front of which a policy decides. ``run`` once per object."""
 
-    def __init__(self, catalogue: Catalogue, policy: Policy) -> None:
+    def __init__(self, catalogue: Catalogue, policy: Policy, max_in_flight: int) -> None:
         self.catalogue = catalogue
         self.policy = policy
+        self.max_in_flight = max_in_flight
         self.tracker = LoadTracker(catalogue, 0.0)
         self.gpus = [GPU(interference) for interference in catalogue.interference]
         self.engines = [
@@ -99,6 +100,8 @@ class PlainSimulator:
         now = request.arrived
         catalogue = self.catalogue
         self.tracker.arrived(now)
+        if self.tracker.in_flight >= self.max_in_flight:
+            return
         decision = self.policy.choose(
             RoutingRequest(
                 task=request.task,
