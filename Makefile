@@ -28,7 +28,8 @@ lint: .venv ## style, types, arrows between the rooms, guards of the house
 bench: .venv-bench ## measure router, decision, simulator and learner; records go to docs/results
 	.venv-bench/bin/bes bench all
 
-results: .venv ## every recorded claim as one table, what falls short on top
+results: .venv ## every recorded claim as one table, what falls short on top; pages that quote them are rewritten
+	.venv/bin/python -m bes_lab.pages
 	.venv/bin/python -m bes_lab.results
 
 define lint

@@ -85,7 +85,10 @@ def test_every_command_that_pyproject_declares_can_be_loaded(entry: importlib.me
 @pytest.mark.parametrize("entry", commands(), ids=lambda entry: entry.name)
 def test_every_command_answers_help(entry: importlib.metadata.EntryPoint) -> None:
     asked = subprocess.run(
-        [sys.executable, "-m", "bes_api.command", entry.name, "--help"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", "import sys; from bes_api.command import main; sys.exit(main())", entry.name, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert asked.returncode == 0, asked.stderr
     assert f"bes {entry.name}" in asked.stdout
