@@ -1,0 +1,187 @@
+"""One engine's HTTP/1.1 server: a lean asyncio.Protocol that parses heads with httptools and answers in order."""
+
+import asyncio
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import httptools
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+MAX_PIPELINED = 16
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large"}
+JSON = b"application/json"
+
+
+class Message(NamedTuple):
+    """One request as it came in."""
+
+    method: bytes
+    path: bytes
+    body: bytes
+    keep_alive: bool
+
+
+class Pending(Protocol):
+    """An answer that is still being computed."""
+
+    def abandon(self) -> None:
+        """The client has gone; nobody wants the answer."""
+        ...
+
+
+class Exchange:
+    """The answering side of one request: either ``reply``, or ``begin_stream``, ``send`` and ``end_stream``."""
+
+    __slots__ = ("_connection", "_keep_alive")
+
+    def __init__(self, connection: "Connection", keep_alive: bool) -> None:
+        self._connection = connection
+        self._keep_alive = keep_alive
+
+    def reply(self, status: int, body: bytes, content_type: bytes = JSON) -> None:
+        """Send the whole answer."""
+        reason = _REASONS.get(status, "Error")
+        closing = "" if self._keep_alive else "connection: close\r\n"
+        head = f"HTTP/1.1 {status} {reason}\r\ncontent-length: {len(body)}\r\n{closing}content-type: "
+        self._connection.write(head.encode() + content_type + b"\r\n\r\n" + body)
+        self._connection.answered(self._keep_alive)
+
+    def begin_stream(self) -> None:
+        """Send the head of a stream of server-sent events."""
+        closing = b"" if self._keep_alive else b"connection: close\r\n"
+        self._connection.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+            b"transfer-encoding: chunked\r\n" + closing + b"\r\n"
+        )
+
+    def send(self, data: bytes) -> None:
+        """Send one piece of a stream as a chunk."""
+        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def end_stream(self) -> None:
+        """Close the stream."""
+        self._connection.write(b"0\r\n\r\n")
+        self._connection.answered(self._keep_alive)
+
+
+Handler = Callable[[Message, Exchange], Pending | None]
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection. Pipelined requests are answered one after the other."""
+
+    def __init__(self, handler: Handler, connections: "set[Connection]") -> None:
+        self._handler = handler
+        self._connections = connections
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._queue: deque[Message] = deque()
+        self._pending: Pending | None = None
+        self._busy = False
+        self._url = b""
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._expects_continue = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Remember the transport; answers must not wait for acknowledgements."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server makes stream transports
+        self._transport = transport
+        self._connections.add(self)
+        peer = transport.get_extra_info("socket")
+        if peer is not None:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """Abandon what is still being computed for this client."""
+        self._connections.discard(self)
+        self._transport = None
+        self._queue.clear()
+        if self._pending is not None:
+            self._pending.abandon()
+            self._pending = None
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser; what it cannot read is answered 400 and closed."""
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(400)
+        except httptools.HttpParserError:
+            self._refuse(400)
+
+    def write(self, data: bytes) -> None:
+        """Write unless the client has gone."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def answered(self, keep_alive: bool) -> None:
+        """The current request has its answer: close, or go on with the next one."""
+        self._busy = False
+        self._pending = None
+        if not keep_alive:
+            self.close()
+        elif self._queue:
+            self._start(self._queue.popleft())
+            if self._transport is not None and len(self._queue) < MAX_PIPELINED:
+                self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Close after what was written has left."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def on_message_begin(self) -> None:
+        """httptools: a request begins."""
+        self._url = b""
+        self._body = []
+        self._body_bytes = 0
+        self._expects_continue = False
+
+    def on_url(self, url: bytes) -> None:
+        """httptools: a piece of the target."""
+        self._url += url
+
+    def on_header(self, name: bytes, _value: bytes) -> None:
+        """httptools: only `Expect: 100-continue` matters here; length and connection are the parser's business."""
+        if len(name) == 6 and name.lower() == b"expect":
+            self._expects_continue = True
+
+    def on_headers_complete(self) -> None:
+        """httptools: curl waits for this line before it sends a large body."""
+        if self._expects_continue:
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """httptools: a piece of the body."""
+        self._body_bytes += len(body)
+        if self._body_bytes <= MAX_BODY_BYTES:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """httptools: the request is complete."""
+        if self._body_bytes > MAX_BODY_BYTES:
+            self._refuse(413)
+            return
+        parser = self._parser
+        path = self._url.partition(b"?")[0]
+        message = Message(parser.get_method(), path, b"".join(self._body), parser.should_keep_alive())
+        if not self._busy:
+            self._start(message)
+            return
+        self._queue.append(message)
+        if self._transport is not None and len(self._queue) >= MAX_PIPELINED:
+            self._transport.pause_reading()
+
+    def _start(self, message: Message) -> None:
+        self._busy = True
+        pending = self._handler(message, Exchange(self, message.keep_alive))
+        if self._busy:
+            self._pending = pending
+
+    def _refuse(self, status: int) -> None:
+        if self._transport is not None and not self._busy:
+            Exchange(self, keep_alive=False).reply(status, b"")
+        self.close()
