@@ -1,0 +1,323 @@
+"""Whole runs of a service in the simulator: arrivals, routers with their own views, engines, deaths, rewards.
+
+Compiled as a whole by `compiled`; `simulate` is the door for everybody else. One request is one slot. Nothing here is
+random: workloads, scrape phases and deaths come in as arrays.
+"""
+
+from math import inf
+from typing import Any, NamedTuple
+
+from bes_router.policy import blend
+from bes_router.policy import placement as place
+from bes_router.policy.candidates import observe
+from bes_router.policy.layout import Catalogue, Decision, LoadView, RoutingRequest
+from bes_router.policy.paper import dense, observe_paper
+from bes_router.policy.reward import eligible, reward_share
+from bes_router.policy.rules import choose_by_rule
+from bes_router.policy.scorer import add_learned, best_of
+from bes_training.simulation import engines as fleet
+from bes_training.simulation.state import EngineState
+
+Array = Any  # numpy arrays; numba types them
+
+LEARNED, PAPER = 4, 5  # after the rules' kinds
+REFUSED, NO_MODEL, PENDING = 3, 4, 5  # after the engines' FINISHED, ABORTED, LOST
+
+
+class Brain(NamedTuple):
+    """Any policy as arrays. Rules read ``kind``, ``placement`` and ``parameters``; the others the rest."""
+
+    kind: int
+    placement: int
+    parameters: Array  # of the rule, or of the scorer's base rule
+    linear: Array  # [WIDTH]
+    hidden: Array  # [H * WIDTH]
+    bias: Array  # [H]
+    out: Array  # [H]
+    layers: tuple[Array, Array, Array, Array, Array, Array]  # the paper's network: weights, bias, three times
+    engines: Array  # scratch
+    scores: Array
+    features: Array
+    inputs: Array
+    first: Array
+    second: Array
+    values: Array
+
+
+class Requests(NamedTuple):
+    """N requests, sorted by time."""
+
+    time: Array
+    task: Array
+    prompt: Array
+    output: Array
+    router: Array
+    full: Array  # seconds after arrival
+    zero: Array
+
+
+class Outcome(NamedTuple):
+    """What became of each request."""
+
+    model: Array
+    engine: Array
+    finish: Array  # instant
+    share: Array  # of the model's quality: 1 in time .. 0
+    status: Array
+
+
+class Figures(NamedTuple):
+    """How routers see load: R routers. ``interval`` 0 means live figures."""
+
+    interval: Array
+    delay: Array
+    skew: Array
+    next_scrape: Array
+    due: Array  # when the pending scrape becomes visible; infinity: none pending
+    at: Array
+    counts: Array  # [R, E]
+    own: Array  # [R, E]
+
+
+class Deaths(NamedTuple):
+    """Engines that die and return, sorted by time; ``cursor[0]`` is the next one."""
+
+    time: Array
+    engine: Array
+    ready: Array
+    cursor: Array
+
+
+class Simulation(NamedTuple):
+    """Everything a run mutates."""
+
+    catalogue: Catalogue
+    fleet: EngineState
+    trackers: blend.Tracker  # every field with a leading router dimension
+    requests: Requests
+    outcome: Outcome
+    figures: Figures
+    deaths: Deaths
+    max_in_flight: int
+
+
+def tracker_of(trackers: blend.Tracker, router: int) -> blend.Tracker:
+    """One router's rows."""
+    return blend.Tracker(
+        trackers.own[router],
+        trackers.own_model[router],
+        trackers.others[router],
+        trackers.known[router],
+        trackers.load[router],
+        trackers.model_load[router],
+        trackers.gpu_load[router],
+        trackers.gpu_busy[router],
+        trackers.ready[router],
+        trackers.ready_count[router],
+        trackers.sent_engine[router],
+        trackers.sent_gpu[router],
+        trackers.last_engine[router],
+        trackers.scalars[router],
+    )
+
+
+def settle(simulation: Simulation, slot: int, how: int, now: float) -> None:
+    """A request ended: its share of the quality, and one less in its router's count."""
+    requests = simulation.requests
+    outcome = simulation.outcome
+    outcome.finish[slot] = now
+    outcome.status[slot] = how
+    if how == fleet.FINISHED:
+        task = requests.task[slot]
+        measured = simulation.fleet.first_at[slot] if simulation.catalogue.first_token[task] else now
+        outcome.share[slot] = reward_share(measured - requests.time[slot], requests.full[slot], requests.zero[slot])
+    tracker = tracker_of(simulation.trackers, requests.router[slot])
+    blend.finished(simulation.catalogue, tracker, outcome.engine[slot])
+
+
+def settle_done(simulation: Simulation, now: float) -> None:
+    """Settle everything that the last engine step reported."""
+    state = simulation.fleet
+    for index in range(state.done_count[0]):
+        settle(simulation, state.done[index], state.done_how[index], now)
+    state.done_count[0] = 0
+
+
+def scrape(simulation: Simulation, router: int, now: float) -> None:
+    """Copy the true counts and the router's own at this instant; they become visible after the delay."""
+    figures = simulation.figures
+    for engine in range(len(simulation.catalogue.engine_model)):
+        figures.counts[router, engine] = fleet.in_flight(simulation.fleet, engine)
+        figures.own[router, engine] = simulation.trackers.own[router, engine]
+    figures.at[router] = now
+    figures.due[router] = now + figures.delay[router]
+    figures.next_scrape[router] = now + figures.interval[router]
+
+
+def die_or_return(simulation: Simulation, now: float) -> None:
+    """The next entry of the deaths happens."""
+    deaths = simulation.deaths
+    index = deaths.cursor[0]
+    deaths.cursor[0] = index + 1
+    engine = deaths.engine[index]
+    for router in range(len(simulation.figures.interval)):
+        tracker = tracker_of(simulation.trackers, router)
+        blend.set_ready(simulation.catalogue, tracker, engine, deaths.ready[index])
+    if deaths.ready[index] == 0:
+        fleet.clear(simulation.catalogue, simulation.fleet, engine, now)
+        settle_done(simulation, now)
+
+
+def advance(simulation: Simulation, until: float) -> None:
+    """Process everything that happens before or at ``until``."""
+    state = simulation.fleet
+    figures = simulation.figures
+    deaths = simulation.deaths
+    gpus = len(state.next)
+    while True:
+        gpu = 0
+        for other in range(1, gpus):
+            if state.next[other] < state.next[gpu]:
+                gpu = other
+        instant = state.next[gpu]
+        router = -1
+        for other in range(len(figures.next_scrape)):
+            if figures.next_scrape[other] < instant and figures.next_scrape[other] <= until:
+                instant = figures.next_scrape[other]
+                router = other
+        dying = deaths.cursor[0] < len(deaths.time) and deaths.time[deaths.cursor[0]] <= min(instant, until)
+        if dying:
+            die_or_return(simulation, deaths.time[deaths.cursor[0]])
+        elif instant > until or instant == inf:
+            return
+        elif router >= 0:
+            scrape(simulation, router, instant)
+        else:
+            fleet.step(simulation.catalogue, state, gpu)
+            if state.done_count[0] > 0:
+                settle_done(simulation, instant)
+
+
+def look(simulation: Simulation, router: int, now: float) -> LoadView:
+    """A router's view at ``now``, with the figures that have reached it."""
+    figures = simulation.figures
+    tracker = tracker_of(simulation.trackers, router)
+    if figures.interval[router] == 0.0 and len(figures.interval) > 1:
+        for engine in range(len(simulation.catalogue.engine_model)):
+            figures.counts[router, engine] = fleet.in_flight(simulation.fleet, engine)
+        blend.snapshot(tracker, figures.counts[router], tracker.own, now)
+    elif figures.due[router] <= now:
+        figures.due[router] = inf
+        at = figures.at[router] + figures.skew[router]
+        blend.snapshot(tracker, figures.counts[router], figures.own[router], at)
+    blend.refresh(simulation.catalogue, tracker, now)
+    return blend.view_of(tracker, now)
+
+
+def request_of(simulation: Simulation, slot: int) -> RoutingRequest:
+    """What the router knows of a request."""
+    requests = simulation.requests
+    now = requests.time[slot]
+    return RoutingRequest(
+        requests.task[slot],
+        requests.prompt[slot],
+        requests.output[slot],
+        now + requests.full[slot],
+        now + requests.zero[slot],
+        -1,
+    )
+
+
+def choose_learned(
+    catalogue: Catalogue, view: LoadView, request: RoutingRequest, now: float, brain: Brain
+) -> Decision:
+    """The best candidate under base rule and scorer."""
+    count = observe(catalogue, view, request, now, brain.parameters, brain.engines, brain.scores, brain.features)
+    if count == 0:
+        return Decision(-1, -1)
+    add_learned(brain.features, count, brain.linear, brain.hidden, brain.bias, brain.out, brain.scores)
+    engine = brain.engines[best_of(brain.scores, count)]
+    return Decision(catalogue.engine_model[engine], engine)
+
+
+def choose_paper(catalogue: Catalogue, view: LoadView, request: RoutingRequest, brain: Brain) -> Decision:
+    """The eligible model of the highest value, on its least loaded engine."""
+    observe_paper(catalogue, view, request, brain.inputs)
+    layers = brain.layers
+    dense(brain.inputs, layers[0], layers[1], brain.first, True)
+    dense(brain.first, layers[2], layers[3], brain.second, True)
+    dense(brain.second, layers[4], layers[5], brain.values, False)
+    best = -1
+    tokens = request.prompt_tokens + request.output_tokens
+    for model in range(len(catalogue.context)):
+        allowed = request.pinned < 0 or request.pinned == model
+        if allowed and eligible(catalogue, model, request.task, view.ready_count[model], tokens):
+            if best < 0 or brain.values[model] > brain.values[best]:
+                best = model
+    if best < 0:
+        return Decision(-1, -1)
+    return Decision(best, place.least_loaded(catalogue, view, best))
+
+
+def choose(catalogue: Catalogue, view: LoadView, request: RoutingRequest, now: float, brain: Brain) -> Decision:
+    """The decision of any policy."""
+    if brain.kind == LEARNED:
+        return choose_learned(catalogue, view, request, now, brain)
+    if brain.kind == PAPER:
+        return choose_paper(catalogue, view, request, brain)
+    return choose_by_rule(catalogue, view, request, now, brain.kind, brain.placement, brain.parameters)
+
+
+def arrive(simulation: Simulation, slot: int) -> bool:
+    """The next request arrives: time advances to it, its router counts it; False if admission refuses it."""
+    now = simulation.requests.time[slot]
+    advance(simulation, now)
+    tracker = tracker_of(simulation.trackers, simulation.requests.router[slot])
+    blend.arrived(tracker, now)
+    if tracker.scalars[blend.TOTAL] >= simulation.max_in_flight:
+        simulation.outcome.status[slot] = REFUSED
+        simulation.outcome.finish[slot] = now
+        return False
+    return True
+
+
+def dispatch(simulation: Simulation, slot: int, decision: Decision) -> None:
+    """Send a request where the decision says."""
+    now = simulation.requests.time[slot]
+    outcome = simulation.outcome
+    outcome.model[slot] = decision.model
+    outcome.engine[slot] = decision.engine
+    if decision.engine < 0:
+        outcome.status[slot] = NO_MODEL
+        outcome.finish[slot] = now
+        return
+    tracker = tracker_of(simulation.trackers, simulation.requests.router[slot])
+    blend.sent(simulation.catalogue, tracker, decision.engine, now)
+    fleet.submit(simulation.catalogue, simulation.fleet, decision.engine, slot, now)
+    settle_done(simulation, now)
+
+
+def run(simulation: Simulation, brain: Brain) -> None:
+    """Play every request; the outcome arrays hold what became of them."""
+    requests = simulation.requests
+    for slot in range(len(requests.time)):
+        if arrive(simulation, slot):
+            now = requests.time[slot]
+            view = look(simulation, requests.router[slot], now)
+            decision = choose(simulation.catalogue, view, request_of(simulation, slot), now, brain)
+            dispatch(simulation, slot, decision)
+    finish_all(simulation)
+
+
+def finish_all(simulation: Simulation) -> None:
+    """Let everything in flight end. Scrapes stop: nobody decides any more."""
+    for router in range(len(simulation.figures.next_scrape)):
+        simulation.figures.next_scrape[router] = inf
+    state = simulation.fleet
+    while True:
+        latest = inf
+        for gpu in range(len(state.next)):
+            latest = min(latest, state.next[gpu])
+        if latest == inf:
+            return
+        advance(simulation, latest)

@@ -1,0 +1,222 @@
+"""The simulator's door: a scenario, a workload and a policy in; what became of every request out."""
+
+from dataclasses import dataclass, field
+from functools import cache
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bes_api.scenario import Scenario
+from bes_router.policy import blend, candidates, paper
+from bes_router.policy.catalogue import catalogue_of
+from bes_router.policy.layout import Catalogue
+from bes_router.policy.tracker import new_tracker
+from bes_training.simulation import kernel
+from bes_training.simulation.compiled import compiled
+from bes_training.simulation.state import EngineState, new_engine_state
+from bes_training.workloads.workload import Workload
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+KERNEL = "bes_training.simulation.kernel"
+NO_PARAMETERS = np.zeros(0)
+
+
+class Outcomes(NamedTuple):
+    """What became of N requests. ``latency`` is NaN where nothing was answered; ``status`` as in `kernel`."""
+
+    time: Float
+    task: Int
+    model: Int
+    engine: Int
+    latency: Float
+    reward: Float
+    peak: Float
+    in_time: NDArray[np.bool_]
+    status: Int
+
+
+@dataclass(frozen=True)
+class LoadFigures:
+    """How the routers learn of the load, one entry per router. Interval 0: live.
+
+    Seconds: ``interval`` between scrapes, ``phase`` of the first, ``delay`` until it is visible, ``skew`` of clocks.
+    """
+
+    interval: tuple[float, ...] = (0.0,)
+    phase: tuple[float, ...] = (0.0,)
+    delay: tuple[float, ...] = (0.0,)
+    skew: tuple[float, ...] = (0.0,)
+
+    @staticmethod
+    def live(routers: int) -> "LoadFigures":
+        """Live figures for ``routers`` routers."""
+        zeros = (0.0,) * routers
+        return LoadFigures(zeros, zeros, zeros, zeros)
+
+    @staticmethod
+    def old(routers: int, interval: float, generator: np.random.Generator) -> "LoadFigures":
+        """Scrapes every ``interval`` seconds, each router in a phase of its own, visible 50 ms later."""
+        phase = tuple(float(each) for each in generator.uniform(0.0, interval, routers))
+        return LoadFigures((interval,) * routers, phase, (0.05,) * routers, (0.0,) * routers)
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a run has beside its workload: load figures, deaths (instant, engine, ready), deadlines, aborts."""
+
+    figures: LoadFigures = field(default_factory=LoadFigures)
+    deaths: tuple[tuple[float, int, bool], ...] = ()
+    deadline_factor: float = 1.0
+    abort_all: bool = False
+    """Drop expired requests whatever their task says (the DQN's training needs it)."""
+
+
+def arrays_of(catalogue: Catalogue) -> Catalogue:
+    """The same catalogue with numpy arrays."""
+    return Catalogue(*(_array(values) for values in catalogue))
+
+
+@cache
+def compiled_catalogue(scenario_json: str) -> Catalogue:
+    """The array catalogue of a scenario's JSON."""
+    return arrays_of(catalogue_of(Scenario.model_validate_json(scenario_json)))
+
+
+def new_simulation(
+    catalogue: Catalogue, workload: Workload, max_in_flight: int, circumstances: Circumstances | None = None
+) -> kernel.Simulation:
+    """A run at its beginning; ``catalogue`` holds arrays."""
+    given = circumstances or Circumstances()
+    count = len(workload.time)
+    routers = len(given.figures.interval)
+    if count and int(workload.router.max()) >= routers:
+        raise ValueError(f"the workload names router {int(workload.router.max())}, load figures are for {routers}")
+    full = np.asarray(catalogue.full_until)[workload.task] * given.deadline_factor
+    zero = np.asarray(catalogue.zero_from)[workload.task] * given.deadline_factor
+    fleet = EngineState(*(_array(values) for values in new_engine_state(catalogue, max(1, count))))
+    fleet.prompt[:count] = workload.prompt_tokens  # type: ignore[index,call-overload]  # arrays behind the protocol
+    fleet.output[:count] = workload.output_tokens  # type: ignore[index,call-overload]
+    aborts = np.asarray(catalogue.abort)[workload.task] == 1
+    expires = np.where(aborts | given.abort_all, workload.time + zero, inf)
+    fleet.abort_at[:count] = expires  # type: ignore[index,call-overload]
+    engines = len(catalogue.engine_model)
+    figures = given.figures
+    live = np.array(figures.interval) == 0.0
+    return kernel.Simulation(
+        catalogue=catalogue,
+        fleet=fleet,
+        trackers=_trackers(catalogue, routers),
+        requests=kernel.Requests(
+            workload.time, workload.task, workload.prompt_tokens, workload.output_tokens, workload.router, full, zero
+        ),
+        outcome=kernel.Outcome(
+            np.full(count, -1),
+            np.full(count, -1),
+            np.full(count, np.nan),
+            np.zeros(count),
+            np.full(count, kernel.PENDING),
+        ),
+        figures=kernel.Figures(
+            np.array(figures.interval),
+            np.array(figures.delay),
+            np.array(figures.skew),
+            np.where(live, inf, np.array(figures.phase)),
+            np.full(routers, inf),
+            np.full(routers, blend.LONG_AGO),
+            np.zeros((routers, engines)),
+            np.zeros((routers, engines)),
+        ),
+        deaths=kernel.Deaths(
+            np.array([at for at, _, _ in given.deaths], dtype=np.float64),
+            np.array([engine for _, engine, _ in given.deaths], dtype=np.int64),
+            np.array([int(ready) for _, _, ready in given.deaths], dtype=np.int64),
+            np.zeros(1, dtype=np.int64),
+        ),
+        max_in_flight=max_in_flight,
+    )
+
+
+def play(simulation: kernel.Simulation, brain: kernel.Brain) -> None:
+    """Run to the end, compiled; the simulation holds the outcome."""
+    compiled(KERNEL).run(simulation, brain)
+
+
+def simulate(
+    scenario: Scenario, workload: Workload, brain: kernel.Brain, circumstances: Circumstances | None = None
+) -> Outcomes:
+    """What becomes of ``workload`` under a policy."""
+    catalogue = compiled_catalogue(scenario.model_dump_json())
+    simulation = new_simulation(catalogue, workload, scenario.max_in_flight, circumstances)
+    play(simulation, brain)
+    return outcomes_of(simulation)
+
+
+def outcomes_of(simulation: kernel.Simulation) -> Outcomes:
+    """The outcome of a finished run."""
+    catalogue, requests, outcome = simulation.catalogue, simulation.requests, simulation.outcome
+    models = len(catalogue.context)
+    quality = np.asarray(catalogue.quality)[requests.task * models + np.maximum(outcome.model, 0)]
+    answered = outcome.status == kernel.fleet.FINISHED
+    share = np.where(answered, outcome.share, 0.0)
+    return Outcomes(
+        time=requests.time,
+        task=requests.task,
+        model=outcome.model,
+        engine=outcome.engine,
+        latency=np.where(answered, outcome.finish - requests.time, np.nan),
+        reward=share * np.maximum(quality, 0.0),
+        peak=np.asarray(catalogue.best_quality)[requests.task],
+        in_time=share > 0.0,
+        status=outcome.status,
+    )
+
+
+def rule_brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -> kernel.Brain:
+    """A hand-written rule as a brain."""
+    return _brain(catalogue, kind, placement, parameters)
+
+
+def learned_brain(catalogue: Catalogue, base: Float, linear: Float, hidden: Float, bias: Float, out: Float) -> kernel.Brain:
+    """A scorer as a brain: base rule [16], linear [WIDTH], hidden [H * WIDTH], bias [H], out [H]."""
+    return _brain(catalogue, kernel.LEARNED, 0, base)._replace(linear=linear, hidden=hidden, bias=bias, out=out)
+
+
+def paper_brain(catalogue: Catalogue, layers: tuple[Float, Float, Float, Float, Float, Float]) -> kernel.Brain:
+    """The paper's network as a brain: weights [out * in] and bias of its three layers."""
+    brain = _brain(catalogue, kernel.PAPER, 0, NO_PARAMETERS)._replace(layers=layers)
+    return brain._replace(first=np.zeros(len(layers[1])), second=np.zeros(len(layers[3])), values=np.zeros(len(layers[5])))
+
+
+def _brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -> kernel.Brain:
+    rows = candidates.capacity(catalogue)
+    none = np.zeros(0)
+    return kernel.Brain(
+        kind=kind,
+        placement=placement,
+        parameters=np.ascontiguousarray(parameters, dtype=np.float64),
+        linear=np.zeros(candidates.WIDTH),
+        hidden=none,
+        bias=none,
+        out=none,
+        layers=(none, none, none, none, none, none),
+        engines=np.zeros(rows, dtype=np.int64),
+        scores=np.zeros(rows),
+        features=np.zeros(rows * candidates.WIDTH),
+        inputs=np.zeros(paper.width_of(catalogue)),
+        first=none,
+        second=none,
+        values=none,
+    )
+
+
+def _trackers(catalogue: Catalogue, routers: int) -> blend.Tracker:
+    one = new_tracker(catalogue, 0.0, share=1.0 / routers)
+    return blend.Tracker(*(np.stack([_array(values)] * routers) for values in one))
+
+
+def _array(values: object) -> NDArray[np.generic]:
+    array = np.array(values)
+    return array if array.dtype == np.int64 else array.astype(np.float64)

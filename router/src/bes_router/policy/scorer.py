@@ -1,0 +1,36 @@
+"""The learned part of a candidate's score: linear plus one hidden layer, the same weights for every candidate.
+
+``score = base + linear . x + out . softsign(hidden x + bias)``. All-zero linear and out weights reproduce the base rule
+exactly. This plain form is what the simulator compiles; the router computes the same with numpy (`network.py`).
+"""
+
+from bes_router.policy.candidates import WIDTH
+from bes_router.policy.layout import Floats, MutableFloats
+
+
+def add_learned(
+    features: Floats, count: int, linear: Floats, hidden: Floats, bias: Floats, out: Floats, scores: MutableFloats
+) -> None:
+    """Add the learned part to the first ``count`` scores. ``hidden`` is [H * WIDTH], ``bias`` and ``out`` [H]."""
+    units = len(out)
+    for row in range(count):
+        at = row * WIDTH
+        total = 0.0
+        for column in range(WIDTH):
+            total += linear[column] * features[at + column]
+        for unit in range(units):
+            z = bias[unit]
+            weights = unit * WIDTH
+            for column in range(WIDTH):
+                z += hidden[weights + column] * features[at + column]
+            total += out[unit] * z / (1.0 + abs(z))
+        scores[row] += total
+
+
+def best_of(scores: Floats, count: int) -> int:
+    """Index of the highest score; the first one on a tie."""
+    best = 0
+    for row in range(1, count):
+        if scores[row] > scores[best]:
+            best = row
+    return best
