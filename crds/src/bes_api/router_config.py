@@ -100,6 +100,8 @@ class DirectLoad(Frozen):
     interval_seconds: PositiveFloat = 1.0
     stale_after_seconds: PositiveFloat = 3.0
     """A figure older than this is unknown."""
+    metrics: tuple[str, ...] = Field(default=("vllm:num_requests_running", "vllm:num_requests_waiting"), min_length=1)
+    """Gauges of the engine whose sum is its requests in flight."""
 
 
 class Limits(Frozen):
