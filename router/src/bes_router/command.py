@@ -1,0 +1,74 @@
+"""`bes router --config FILE`: route requests to the engines of one service until SIGTERM or Ctrl-C."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from bes_api.command import Command
+from bes_api.router_config import PolicyChoice, RouterConfig
+from bes_router import decider
+from bes_router.decision_log import DecisionLog
+from bes_router.policy.catalogue import catalogue_of
+from bes_router.policy.contract import Policy
+from bes_router.policy.load import load_policy
+from bes_router.running import RunningRouter
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `bes router`."""
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="router configuration, JSON or YAML")
+    parser.add_argument(
+        "--decision-log",
+        type=Path,
+        metavar="FILE",
+        help="write every decision with what it was taken from, a JSON line each (an existing file is replaced)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve; 0 if every request in flight was finished at the end, 1 if some were cut off."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    config = RouterConfig.read(arguments.config)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(config, arguments.decision_log))
+
+
+async def serve(config: RouterConfig, decision_log: Path | None = None) -> int:
+    """Run a router until SIGTERM or SIGINT, then drain it. Returns the exit code."""
+    catalogue = catalogue_of(config.scenario)
+
+    def loader(choice: PolicyChoice) -> Policy:
+        return load_policy(choice, config.scenario, catalogue)
+
+    loaded = decider.load(config, loader)
+    decisions = DecisionLog(decision_log, config.scenario, loaded.name) if decision_log else None
+    running = RunningRouter(config, catalogue, loaded, decisions)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await running.start()
+        client, admin = running.ports
+        print(  # noqa: T201 - what whoever started it waits for
+            f"bes router: {config.service} on http://{config.listen.host}:{client}/v1"
+            f" (policy {loaded.name}; admin http://{config.admin.host}:{admin})",
+            flush=True,
+        )
+        await stop.wait()
+        return 0 if await running.drain() else 1
+    finally:
+        await running.close()
+
+
+ROUTER = Command(
+    name="router",
+    summary="route requests to the engines of one service",
+    extra="router",
+    configure=configure,
+    run=run,
+)

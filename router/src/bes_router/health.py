@@ -1,0 +1,58 @@
+"""Which backends may be chosen: every engine's /health is asked at a steady pace, beside the data path."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from bes_router import fetch
+from bes_router.backends import Backend
+from bes_router.errors import Reason, UpstreamError
+
+log = logging.getLogger(__name__)
+
+INTERVAL_SECONDS = 0.5
+TIMEOUT_SECONDS = 2.0
+READY_PROBE_EVERY = 4
+"""A ready engine is asked only every so many rounds: one that died is noticed sooner by the next request."""
+FAILURES = 2
+"""Probes in a row that must fail before a ready engine counts as gone; a refused connection counts at once."""
+
+
+class Health:
+    """Probes ``backends`` and marks them. A failed connect of the data path marks too; a good probe brings back."""
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        self._backends = tuple(backends)
+        self._failures = dict.fromkeys((backend.label for backend in backends), 0)
+
+    async def run(self) -> None:
+        """Probe for ever."""
+        rounds = 0
+        while True:
+            await asyncio.sleep(INTERVAL_SECONDS)
+            rounds += 1
+            due = [backend for backend in self._backends if not backend.ready or rounds % READY_PROBE_EVERY == 0]
+            await self.probe(due)
+
+    async def probe(self, backends: Sequence[Backend] | None = None) -> None:
+        """Ask each of ``backends`` (None: all) once, side by side."""
+        await asyncio.gather(*map(self._probe, self._backends if backends is None else backends))
+
+    async def _probe(self, backend: Backend) -> None:
+        try:
+            status, _ = await fetch.get(backend.address, backend.port, "/health", TIMEOUT_SECONDS)
+            failure = "" if status < 500 else f"/health answered {status}"
+            certain = False
+        except UpstreamError as error:
+            failure = str(error)
+            certain = error.reason is Reason.CONNECT
+        if not failure:
+            self._failures[backend.label] = 0
+            if not backend.ready:
+                log.info("backend %s (%s:%d) is ready", backend.label, backend.address, backend.port)
+            backend.mark(True)
+            return
+        self._failures[backend.label] += 1
+        if backend.ready and (certain or self._failures[backend.label] >= FAILURES):
+            log.warning("backend %s is not ready: %s", backend.label, failure)
+            backend.mark(False)

@@ -1,0 +1,267 @@
+"""The client's side of a connection: reads requests, one at a time, and writes what an exchange or the router answers.
+
+It knows HTTP/1.1 framing, limits and timeouts, and nothing of tasks, models or policies.
+"""
+
+import asyncio
+import time
+from typing import Protocol, cast
+
+from bes_api.router_config import Limits
+from bes_router import http1
+from bes_router.errors import MalformedMessageError, Reason, UpstreamError
+from bes_router.http1 import HEAD_END, ChunkedBody, RequestHead
+from bes_router.openai import error_body
+from bes_router.relay import Exchange
+from bes_router.upstream import no_delay
+
+LINGER_SECONDS = 1.0  # a refused client may still be sending: closing at once would reset away the answer
+NEVER = float("inf")
+RETRY_AFTER_SECONDS = 1
+
+
+class Service(Protocol):
+    """What answers whole requests."""
+
+    limits: Limits
+
+    @property
+    def draining(self) -> bool:
+        """Whether every connection is to be closed after its answer."""
+        ...
+
+    def handle(
+        self, connection: "ClientConnection", head: RequestHead, body: bytes, arrival: float
+    ) -> "bytes | Exchange":
+        """A whole answer, or an exchange that has the connection's `begin`, `write` ... called; it is not started."""
+        ...
+
+    def opened(self, connection: "ClientConnection") -> None:
+        """A client has connected."""
+
+    def closed(self, connection: "ClientConnection") -> None:
+        """A client's connection is gone."""
+
+    def malformed(self, reason: Reason) -> None:
+        """A message was refused before it was a request."""
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client. At any time it reads a request, waits for one exchange, or lingers before it closes."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._head: RequestHead | None = None
+        self._parts: list[bytes] = []
+        self._missing = 0  # bytes of the body still to come
+        self._chunks: ChunkedBody | None = None
+        self._lingering = False
+        self._closing = False  # close after the answer being written
+        self._reading_paused = False
+        self.exchange: Exchange | None = None
+        self.writable = True
+        self.deadline = NEVER
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Register, with Nagle's algorithm off."""
+        self._transport = cast(asyncio.Transport, transport)
+        no_delay(transport)
+        self.deadline = time.monotonic() + self._service.limits.idle_timeout_seconds
+        self._service.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - however it went, it is gone
+        """End the exchange in progress: nobody waits for it any more."""
+        self._transport = None
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+        self._service.closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, or keep bytes of the next request until the present one is answered."""
+        if self._lingering:
+            return
+        if self.exchange is not None:
+            self._buffer += data
+            if len(self._buffer) > self._service.limits.max_head_bytes and self._transport is not None:
+                self._reading_paused = True
+                self._transport.pause_reading()
+            return
+        if self._head is None and not self._buffer:
+            self.deadline = time.monotonic() + self._service.limits.head_timeout_seconds
+        self._buffer = self._buffer + data if self._buffer else data
+        self._read()
+
+    def pause_writing(self) -> None:
+        """The client takes nothing more: stop reading from the engine."""
+        self.writable = False
+        if self.exchange is not None:
+            self.exchange.pause()
+
+    def resume_writing(self) -> None:
+        """The client takes bytes again."""
+        self.writable = True
+        if self.exchange is not None:
+            self.exchange.resume()
+
+    def _read(self) -> None:
+        """Answer every whole request in the buffer, until one needs an exchange or bytes are missing."""
+        try:
+            while self.exchange is None and not self._lingering and self._transport is not None:
+                if self._head is None and not self._read_head():
+                    return
+                body = self._read_body()
+                if body is None:
+                    return
+                self._dispatch(body)
+        except MalformedMessageError as error:
+            self._service.malformed(error.reason)
+            body = error_body(error.status, str(error), code=error.reason)
+            self.refuse_connection(http1.response(error.status, body, close=True))
+
+    def _read_head(self) -> bool:
+        limits = self._service.limits
+        while self._buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is ignored
+            self._buffer = self._buffer[2:]
+        end = self._buffer.find(HEAD_END)
+        if end > limits.max_head_bytes or (end < 0 and len(self._buffer) > limits.max_head_bytes):
+            raise MalformedMessageError(
+                f"the head is larger than {limits.max_head_bytes} bytes; send less", 431, Reason.TOO_LARGE
+            )
+        if end < 0:
+            http1.refuse_bare_line_ends(self._buffer)
+            return False
+        end += len(HEAD_END)
+        head = http1.parse_request_head(self._buffer[:end])
+        if head.content_length > limits.max_body_bytes:
+            raise MalformedMessageError(
+                f"the body is larger than {limits.max_body_bytes} bytes; send less", 413, Reason.TOO_LARGE
+            )
+        self._buffer = self._buffer[end:]
+        self._head = head
+        self._missing = head.content_length
+        self._chunks = ChunkedBody(limits.max_body_bytes) if head.chunked else None
+        if self._missing > len(self._buffer) or head.chunked:
+            self.deadline = time.monotonic() + limits.body_timeout_seconds
+            if head.expects_continue and not self._buffer:
+                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        return True
+
+    def _read_body(self) -> bytes | None:
+        """The body once it is whole; what follows it stays in the buffer."""
+        data, self._buffer = self._buffer, b""
+        if self._chunks is not None:
+            if not data:
+                return None
+            rest = self._chunks.feed(data)
+            if rest is None:
+                return None
+            self._buffer = rest
+            return self._chunks.payload
+        if len(data) < self._missing:
+            self._missing -= len(data)
+            self._parts.append(data)
+            return None
+        if len(data) > self._missing:
+            data, self._buffer = data[: self._missing], data[self._missing :]
+        if not self._parts:
+            return data
+        body = b"".join((*self._parts, data))
+        self._parts.clear()
+        return body
+
+    def _dispatch(self, body: bytes) -> None:
+        head, self._head, self._chunks = cast(RequestHead, self._head), None, None
+        arrival = time.monotonic()
+        self._closing = not head.keep_alive or self._service.draining
+        answer = self._service.handle(self, head, body, arrival)
+        if isinstance(answer, bytes):
+            self.write(answer)
+            self._next()
+            return
+        self.exchange = answer
+        self.deadline = NEVER
+        if not self.writable:
+            answer.pause()
+        answer.start(self._service.limits.connect_timeout_seconds)
+
+    def answer(self, status: int, body: bytes, headers: tuple[http1.Header, ...] = ()) -> bytes:
+        """An answer of the router's own, which closes the connection where the request or the router wants that."""
+        return http1.response(status, body, headers, close=self._closing)
+
+    def begin(self, head: bytes, must_close: bool) -> None:
+        """Write the head of an engine's answer."""
+        if must_close or self._service.draining:
+            self._closing = True
+        self.write(head + (b"\r\nconnection: close\r\n\r\n" if self._closing else HEAD_END))
+
+    def write(self, data: bytes) -> None:
+        """Write to the client, if it is still there."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def complete(self) -> None:
+        """The exchange's answer is written: read the next request."""
+        self.exchange = None
+        self._next()
+        if self._buffer and self._transport is not None:
+            self._read()
+
+    def refuse(self, error: UpstreamError) -> None:
+        """Answer 503, or 504 for an engine that stayed silent, instead of the exchange."""
+        status = 504 if error.reason is Reason.SILENT else 503
+        body = error_body(status, "the request could not be served just now; try again", code=error.reason)
+        self.write(self.answer(status, body, ((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),)))
+        self.complete()
+
+    def cut(self) -> None:
+        """Reset the connection, so that half an answer cannot be taken for a whole one."""
+        self.exchange = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _next(self) -> None:
+        if self._transport is None:
+            return
+        if self._closing:
+            self.deadline = time.monotonic() + self._service.limits.response_timeout_seconds
+            self._lingering = True
+            self._transport.close()
+            return
+        if self._reading_paused:
+            self._reading_paused = False
+            self._transport.resume_reading()
+        self.deadline = time.monotonic() + self._service.limits.idle_timeout_seconds
+
+    def refuse_connection(self, answer: bytes) -> None:
+        """Write a last answer and close once the client has read it, dropping whatever else it sends meanwhile."""
+        self._lingering = True
+        self._buffer = b""
+        self.deadline = time.monotonic() + LINGER_SECONDS
+        self.write(answer)
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def sweep(self, now: float) -> None:
+        """Enforce the timeouts; called about twice a second."""
+        exchange = self.exchange
+        if exchange is not None:
+            if now - exchange.touched > self._service.limits.response_timeout_seconds:
+                exchange.expire(Reason.CLIENT_STALLED if exchange.paused else Reason.SILENT)
+        elif now > self.deadline:
+            if self._lingering:
+                self.cut()
+            elif self._head is None and not self._buffer:
+                self.close_idle()
+            else:
+                self._service.malformed(Reason.TIMEOUT)
+                body = error_body(408, "the request did not arrive in time; send it at once", code=Reason.TIMEOUT)
+                self.refuse_connection(http1.response(408, body, close=True))
+
+    def close_idle(self) -> None:
+        """Close, if no request is being read or answered; with one, close after its answer."""
+        if self.exchange is None and self._transport is not None:
+            self._lingering = True
+            self._transport.close()

@@ -1,0 +1,202 @@
+"""One connection to an engine: sends a request, tells an exchange what comes back, and knows where the answer ends.
+
+Bytes of an answer are handed on as they came; httptools reads along only to find the head and the end.
+"""
+
+import asyncio
+import socket
+import time
+from typing import Protocol, cast
+
+import httptools
+
+from bes_router.backends import Backend
+from bes_router.errors import Reason, UpstreamError
+from bes_router.http1 import HEAD_END, Header
+
+MAX_HEAD_BYTES = 64 * 1024
+_NOT_RELAYED = frozenset({b"connection", b"keep-alive", b"proxy-connection"})
+
+
+class Answered(Protocol):
+    """Whoever waits for the answer. After `on_complete` or `on_broken` nothing more is told."""
+
+    def on_head(self, status: int, head: bytes, until_close: bool) -> None:
+        """The head, without its last empty line and without connection fields; ``until_close``: the end is EOF."""
+
+    def on_data(self, data: bytes) -> None:
+        """Raw bytes of the body, in the answer's own framing."""
+
+    def on_complete(self) -> None:
+        """The answer has arrived to its last byte."""
+
+    def on_broken(self, error: UpstreamError, stale: bool) -> None:
+        """No (whole) answer will come. ``stale``: a kept connection had been closed before this request reached it."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """A connection to ``backend`` that serves one request at a time and returns to the backend's idle list."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.idle_since = 0.0
+        self._transport: asyncio.Transport | None = None
+        self._waiting: Answered | None = None
+        self._used = False
+        self._paused = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._raw = b""  # the head's bytes until it is whole
+        self._head_done = False
+        self._head_told = False
+        self._messages = 0
+        self._complete = False
+        self._fields: list[Header] = []
+        self._framings = 0  # content-length and transfer-encoding fields seen
+        self._plain = True  # no field of the head must be left out
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Switch Nagle's algorithm off: a small write must not wait for the engine's delayed ACK."""
+        self._transport = cast(asyncio.Transport, transport)
+        no_delay(transport)
+
+    def send(self, request: bytes, waiting: Answered) -> None:
+        """Send a whole request; ``waiting`` hears of the answer."""
+        if self._used:
+            self._reset()
+        self._waiting = waiting
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(request)
+        # else: connection_lost is on its way and reports a stale connection
+
+    def pause(self) -> None:
+        """Stop reading from the engine: the client takes nothing more for now."""
+        if self._transport is not None and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._transport is not None and self._paused:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Close an idle connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abandon(self) -> None:
+        """Cut the connection in the middle of an answer, so that the engine stops working on it."""
+        self._waiting = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def on_message_begin(self) -> None:
+        """Count messages (httptools' callback): a second one was never asked for."""
+        self._messages += 1
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one field (httptools' callback)."""
+        name = name.lower()
+        self._fields.append((name, value))
+        if name in _NOT_RELAYED:
+            self._plain = False
+        elif name == b"content-length" or name == b"transfer-encoding":  # noqa: PLR1714 - quicker than a set here
+            self._framings += 1
+
+    def on_headers_complete(self) -> None:
+        """Note the head's end (httptools' callback)."""
+        self._head_done = True
+
+    def on_message_complete(self) -> None:
+        """Note the answer's end (httptools' callback)."""
+        self._complete = True
+
+    def data_received(self, data: bytes) -> None:
+        """Hand bytes on; end the answer where its framing says so."""
+        waiting = self._waiting
+        if waiting is None:
+            self.abandon()  # bytes that nobody asked for
+            return
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._break(Reason.BAD_RESPONSE, f"the engine's answer is not HTTP/1.1: {error}")
+            return
+        if self._messages > 1:
+            self._break(Reason.BAD_RESPONSE, "the engine sent more than one answer")
+            return
+        if not self._head_told:
+            self._raw += data
+            if not self._head_done:
+                if len(self._raw) > MAX_HEAD_BYTES:
+                    self._break(Reason.BAD_RESPONSE, "the engine's answer has too large a head")
+                return
+            rest = self._tell_head(waiting)
+            if rest is None:
+                return
+            data = rest
+        if data:
+            waiting.on_data(data)
+        if self._complete and self._waiting is waiting:
+            self._finish(waiting, self._parser.should_keep_alive())
+
+    def _tell_head(self, waiting: Answered) -> bytes | None:
+        """Pass the head on; the bytes after it, or None where the answer is refused."""
+        head, found, rest = self._raw.partition(HEAD_END)
+        status = self._parser.get_status_code()
+        if not found or self._framings > 1 or status < 200:
+            self._break(Reason.BAD_RESPONSE, "the engine's answer has an ambiguous head")
+            return None
+        if not self._plain or not head.startswith(b"HTTP/1.1 "):
+            reason = head.partition(b"\r\n")[0].partition(b" ")[2]
+            kept = [b"%b: %b" % field for field in self._fields if field[0] not in _NOT_RELAYED]
+            head = b"\r\n".join([b"HTTP/1.1 " + reason, *kept])
+        self._raw = b""
+        self._head_told = True
+        waiting.on_head(status, head, self._until_close)
+        return rest
+
+    @property
+    def _until_close(self) -> bool:
+        return self._framings == 0 and not self._complete
+
+    def _finish(self, waiting: Answered, keep: bool) -> None:
+        self._waiting = None
+        self._used = True
+        if keep:
+            self.resume()  # the last bytes may have filled the client's buffer
+            self.idle_since = time.monotonic()
+            self.backend.give_back(self)
+        else:
+            self.close()
+        waiting.on_complete()
+
+    def _break(self, reason: Reason, message: str, stale: bool = False) -> None:
+        waiting = self._waiting
+        self.abandon()
+        if waiting is not None:
+            waiting.on_broken(UpstreamError(reason, message), stale)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Leave the idle list, or end the answer: by EOF where that is its framing, else as broken off."""
+        self._transport = None
+        waiting = self._waiting
+        if waiting is None:
+            if self in self.backend.idle:
+                self.backend.idle.remove(self)
+        elif self._head_told and self._until_close and exc is None:
+            self._finish(waiting, keep=False)
+        else:
+            untouched = self._used and self._messages == 0
+            self._break(Reason.BROKE_OFF, "the engine closed the connection before its answer was complete", untouched)
+
+
+def no_delay(transport: asyncio.BaseTransport) -> None:
+    """Set TCP_NODELAY."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
