@@ -3,15 +3,19 @@
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from bes_api.presets import LATENCY_PRESETS
 from bes_api.scenario import Batching, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
+from bes_lab.bench import simulator as bench
 from bes_lab.bench.plain_simulator import PlainSimulator, Request
+from bes_lab.bench.policies import RULE
 from bes_router.policy import placement, rules
 from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.layout import Catalogue, Decision, LoadView, RoutingRequest
 from bes_training.simulation import engines
+from bes_training.simulation.simulate import compiled_catalogue, rule_brain, simulate
 from bes_training.simulation.state import new_engine_state
 
 SIZES = ("opt-125m", "opt-1.3b", "opt-6.7b")
@@ -128,3 +132,21 @@ def test_a_router_that_is_full_refuses_the_next_request() -> None:
     requests = [Request(0.001 * index, 0, 128, 16) for index in range(5)]
     PlainSimulator(catalogue, Priced(catalogue), max_in_flight=3).run(requests)
     assert [request.engine >= 0 for request in requests] == [True, True, True, False, False]
+
+
+@pytest.mark.slow  # compiles the simulator where its cache is cold
+@pytest.mark.parametrize("batching", list(Batching))
+def test_the_compiled_simulator_makes_the_same_decisions_and_ends_every_request_at_the_same_instant(
+    batching: Batching,
+) -> None:
+    whole = scenario(batching, 1.0, max_batch=64, kv_tokens=60_000).model_copy(update={"max_in_flight": 60})
+    catalogue = compiled_catalogue(whole.model_dump_json())
+    workload = bench.poisson(whole, 150.0, 3000, seed=3)
+    simulator, requests = bench.plain_run(whole, workload)
+    simulator.run(requests)
+    rule = rule_brain(catalogue, RULE.kind, RULE.placement, np.array(RULE.parameters))
+    outcomes = simulate(whole, workload, rule)
+    assert [request.engine for request in requests] == outcomes.engine.tolist()
+    assert {-1, 2, 3, 4, 5} <= set(outcomes.engine.tolist())  # two models and refusals: decisions that differ
+    latency = [request.finished - request.arrived for request in requests]
+    assert latency == pytest.approx(outcomes.latency.tolist(), abs=1e-9, nan_ok=True)
