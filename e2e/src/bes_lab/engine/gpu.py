@@ -88,7 +88,7 @@ class VirtualGPU:
 
     def running(self, engine: int) -> int:
         """Sequences in the engine's current iteration."""
-        return self._state.count[engine] + self._state.prefill_count[engine]
+        return self._state.batch[engine] + self._state.prefill_count[engine]
 
     def waiting(self, engine: int) -> int:
         """Sequences in the engine's queue."""
@@ -105,7 +105,7 @@ class VirtualGPU:
 
     def _stream(self, engine: int) -> None:
         state, base = self._state, engine * self._stride
-        for place in range(base, base + state.count[engine]):
+        for place in range(base, base + state.batch[engine]):
             slot = state.running[place]
             sequence = self._announced(slot)
             if sequence.streamed:
@@ -138,10 +138,10 @@ class VirtualGPU:
         if self._streams[engine]:
             return ends
         bounds = []
-        if state.count[engine]:
+        if state.batch[engine]:
             more = state.next_end[engine] - state.iteration[engine] - state.decoding[engine]
             undisturbed = state.next_abort[engine] == inf
-            batch = state.count[engine] if undisturbed else 1
+            batch = state.batch[engine] if undisturbed else 1
             context = state.context_sum[engine] if undisturbed else 0
             bounds.append(max(0, more) * decode_seconds(catalogue, model, batch, context))
         base = engine * self._stride

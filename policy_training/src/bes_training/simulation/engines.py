@@ -52,7 +52,7 @@ def report(state: EngineState, slot: int, how: int) -> None:
 
 def stride_of(state: EngineState) -> int:
     """Places per engine in the lists of running and prefilling slots."""
-    return len(state.running) // len(state.count)
+    return len(state.running) // len(state.batch)
 
 
 def take_prompts(catalogue: Catalogue, state: EngineState, engine: int, now: float) -> int:
@@ -74,7 +74,7 @@ def take_prompts(catalogue: Catalogue, state: EngineState, engine: int, now: flo
                 drop_head(state, engine)
                 report(state, slot, ABORTED)
                 continue
-            taken = state.count[engine] + state.prefill_count[engine]
+            taken = state.batch[engine] + state.prefill_count[engine]
             full = taken >= catalogue.max_batch[model]
             if full or (state.kv_used[engine] + need > catalogue.kv_tokens[model] and state.kv_used[engine] > 0):
                 break
@@ -114,7 +114,7 @@ def begin_iteration(catalogue: Catalogue, state: EngineState, engine: int, now: 
     model = catalogue.engine_model[engine]
     gpu = catalogue.engine_gpu[engine]
     tokens = take_prompts(catalogue, state, engine, now)
-    batch = state.count[engine]
+    batch = state.batch[engine]
     state.decoding[engine] = 0
     if catalogue.chunked[model]:
         if tokens == 0 and batch == 0:
@@ -164,7 +164,7 @@ def retire(state: EngineState, engine: int, now: float) -> None:
     kept = 0
     next_end = 2**62
     next_abort = inf
-    for place in range(state.count[engine]):
+    for place in range(state.batch[engine]):
         slot = state.running[base + place]
         end = state.ends[base + place]
         if end <= iteration or state.abort_at[slot] <= now:
@@ -177,7 +177,7 @@ def retire(state: EngineState, engine: int, now: float) -> None:
             kept += 1
             next_end = min(next_end, end)
             next_abort = min(next_abort, state.abort_at[slot])
-    state.count[engine] = kept
+    state.batch[engine] = kept
     state.next_end[engine] = next_end
     state.next_abort[engine] = next_abort
 
@@ -192,11 +192,11 @@ def join_prefilled(state: EngineState, engine: int, now: float) -> None:
             state.kv_used[engine] -= state.prompt[slot] + state.output[slot]
             report(state, slot, FINISHED)
             continue
-        at = base + state.count[engine]
+        at = base + state.batch[engine]
         end = state.iteration[engine] + state.output[slot] - 1
         state.running[at] = slot
         state.ends[at] = end
-        state.count[engine] += 1
+        state.batch[engine] += 1
         state.context_sum[engine] += state.prompt[slot] + 1
         state.next_end[engine] = min(state.next_end[engine], end)
         state.next_abort[engine] = min(state.next_abort[engine], state.abort_at[slot])
@@ -216,7 +216,7 @@ def step(catalogue: Catalogue, state: EngineState, gpu: int) -> int:
     state.at[gpu] = now
     if state.decoding[engine]:
         state.iteration[engine] += 1
-        state.context_sum[engine] += state.count[engine]
+        state.context_sum[engine] += state.batch[engine]
         if state.iteration[engine] >= state.next_end[engine] or now >= state.next_abort[engine]:
             retire(state, engine, now)
     if state.prefill_count[engine] > 0:
@@ -230,7 +230,7 @@ def step(catalogue: Catalogue, state: EngineState, gpu: int) -> int:
 
 def in_flight(state: EngineState, engine: int) -> int:
     """Requests at an engine: waiting, prefilling and running."""
-    return state.waiting[engine] + state.prefill_count[engine] + state.count[engine]
+    return state.waiting[engine] + state.prefill_count[engine] + state.batch[engine]
 
 
 def clear(catalogue: Catalogue, state: EngineState, engine: int, now: float) -> None:
@@ -244,10 +244,10 @@ def clear(catalogue: Catalogue, state: EngineState, engine: int, now: float) -> 
         drop_head(state, engine)
     for place in range(state.prefill_count[engine]):
         report(state, state.prefill[base + place], LOST)
-    for place in range(state.count[engine]):
+    for place in range(state.batch[engine]):
         report(state, state.running[base + place], LOST)
     state.prefill_count[engine] = 0
-    state.count[engine] = 0
+    state.batch[engine] = 0
     state.context_sum[engine] = 0
     state.kv_used[engine] = 0
     state.partial[engine] = 0

@@ -93,7 +93,7 @@ class Simulation(NamedTuple):
 
     catalogue: Catalogue
     fleet: EngineState
-    trackers: blend.Tracker  # every field with a leading router dimension
+    trackers: Any  # a blend.Tracker whose every field has a leading router dimension
     requests: Requests
     outcome: Outcome
     figures: Figures
@@ -101,7 +101,7 @@ class Simulation(NamedTuple):
     max_in_flight: int
 
 
-def tracker_of(trackers: blend.Tracker, router: int) -> blend.Tracker:
+def tracker_of(trackers: Any, router: int) -> blend.Tracker:
     """One router's rows."""
     return blend.Tracker(
         trackers.own[router],
@@ -228,9 +228,7 @@ def request_of(simulation: Simulation, slot: int) -> RoutingRequest:
     )
 
 
-def choose_learned(
-    catalogue: Catalogue, view: LoadView, request: RoutingRequest, now: float, brain: Brain
-) -> Decision:
+def choose_learned(catalogue: Catalogue, view: LoadView, request: RoutingRequest, now: float, brain: Brain) -> Decision:
     """The best candidate under base rule and scorer."""
     count = observe(catalogue, view, request, now, brain.parameters, brain.engines, brain.scores, brain.features)
     if count == 0:
@@ -251,9 +249,10 @@ def choose_paper(catalogue: Catalogue, view: LoadView, request: RoutingRequest, 
     tokens = request.prompt_tokens + request.output_tokens
     for model in range(len(catalogue.context)):
         allowed = request.pinned < 0 or request.pinned == model
-        if allowed and eligible(catalogue, model, request.task, view.ready_count[model], tokens):
-            if best < 0 or brain.values[model] > brain.values[best]:
-                best = model
+        if not allowed or not eligible(catalogue, model, request.task, view.ready_count[model], tokens):
+            continue
+        if best < 0 or brain.values[model] > brain.values[best]:
+            best = model
     if best < 0:
         return Decision(-1, -1)
     return Decision(best, place.least_loaded(catalogue, view, best))

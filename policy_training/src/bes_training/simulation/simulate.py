@@ -15,6 +15,7 @@ from bes_router.policy.layout import Catalogue
 from bes_router.policy.tracker import new_tracker
 from bes_training.simulation import kernel
 from bes_training.simulation.compiled import compiled
+from bes_training.simulation.engines import FINISHED
 from bes_training.simulation.state import EngineState, new_engine_state
 from bes_training.workloads.workload import Workload
 
@@ -76,7 +77,7 @@ class Circumstances:
 
 def arrays_of(catalogue: Catalogue) -> Catalogue:
     """The same catalogue with numpy arrays."""
-    return Catalogue(*(_array(values) for values in catalogue))
+    return Catalogue._make(_array(values) for values in catalogue)
 
 
 @cache
@@ -96,12 +97,14 @@ def new_simulation(
         raise ValueError(f"the workload names router {int(workload.router.max())}, load figures are for {routers}")
     full = np.asarray(catalogue.full_until)[workload.task] * given.deadline_factor
     zero = np.asarray(catalogue.zero_from)[workload.task] * given.deadline_factor
-    fleet = EngineState(*(_array(values) for values in new_engine_state(catalogue, max(1, count))))
-    fleet.prompt[:count] = workload.prompt_tokens  # type: ignore[index,call-overload]  # arrays behind the protocol
-    fleet.output[:count] = workload.output_tokens  # type: ignore[index,call-overload]
+    slots = EngineState._make(_array(values) for values in new_engine_state(catalogue, count + 1))
     aborts = np.asarray(catalogue.abort)[workload.task] == 1
     expires = np.where(aborts | given.abort_all, workload.time + zero, inf)
-    fleet.abort_at[:count] = expires  # type: ignore[index,call-overload]
+    fleet = slots._replace(
+        prompt=np.append(workload.prompt_tokens, 0),
+        output=np.append(workload.output_tokens, 0),
+        abort_at=np.append(expires, inf),
+    )
     engines = len(catalogue.engine_model)
     figures = given.figures
     live = np.array(figures.interval) == 0.0
@@ -159,7 +162,7 @@ def outcomes_of(simulation: kernel.Simulation) -> Outcomes:
     catalogue, requests, outcome = simulation.catalogue, simulation.requests, simulation.outcome
     models = len(catalogue.context)
     quality = np.asarray(catalogue.quality)[requests.task * models + np.maximum(outcome.model, 0)]
-    answered = outcome.status == kernel.fleet.FINISHED
+    answered = outcome.status == FINISHED
     share = np.where(answered, outcome.share, 0.0)
     return Outcomes(
         time=requests.time,
@@ -179,7 +182,9 @@ def rule_brain(catalogue: Catalogue, kind: int, placement: int, parameters: Floa
     return _brain(catalogue, kind, placement, parameters)
 
 
-def learned_brain(catalogue: Catalogue, base: Float, linear: Float, hidden: Float, bias: Float, out: Float) -> kernel.Brain:
+def learned_brain(
+    catalogue: Catalogue, base: Float, linear: Float, hidden: Float, bias: Float, out: Float
+) -> kernel.Brain:
     """A scorer as a brain: base rule [16], linear [WIDTH], hidden [H * WIDTH], bias [H], out [H]."""
     return _brain(catalogue, kernel.LEARNED, 0, base)._replace(linear=linear, hidden=hidden, bias=bias, out=out)
 
@@ -187,7 +192,9 @@ def learned_brain(catalogue: Catalogue, base: Float, linear: Float, hidden: Floa
 def paper_brain(catalogue: Catalogue, layers: tuple[Float, Float, Float, Float, Float, Float]) -> kernel.Brain:
     """The paper's network as a brain: weights [out * in] and bias of its three layers."""
     brain = _brain(catalogue, kernel.PAPER, 0, NO_PARAMETERS)._replace(layers=layers)
-    return brain._replace(first=np.zeros(len(layers[1])), second=np.zeros(len(layers[3])), values=np.zeros(len(layers[5])))
+    return brain._replace(
+        first=np.zeros(len(layers[1])), second=np.zeros(len(layers[3])), values=np.zeros(len(layers[5]))
+    )
 
 
 def _brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -> kernel.Brain:
@@ -214,7 +221,7 @@ def _brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -
 
 def _trackers(catalogue: Catalogue, routers: int) -> blend.Tracker:
     one = new_tracker(catalogue, 0.0, share=1.0 / routers)
-    return blend.Tracker(*(np.stack([_array(values)] * routers) for values in one))
+    return blend.Tracker._make(np.stack([_array(values)] * routers) for values in one)
 
 
 def _array(values: object) -> NDArray[np.generic]:

@@ -20,7 +20,7 @@ class EngineState(NamedTuple):
     tail: MutableInts  # [E]
     waiting: MutableInts  # [E]
     partial: MutableInts  # [E] prompt tokens of the head already processed (chunked prefill)
-    count: MutableInts  # [E] sequences decoding
+    batch: MutableInts  # [E] sequences decoding
     context_sum: MutableInts  # [E] their tokens
     kv_used: MutableInts  # [E] tokens reserved
     iteration: MutableInts  # [E] decode iterations so far
@@ -55,7 +55,7 @@ def new_engine_state(catalogue: Catalogue, capacity: int) -> EngineState:
         tail=[-1] * engines,
         waiting=[0] * engines,
         partial=[0] * engines,
-        count=[0] * engines,
+        batch=[0] * engines,
         context_sum=[0] * engines,
         kv_used=[0] * engines,
         iteration=[0] * engines,

@@ -5,11 +5,36 @@ are flat, row by row. Times are seconds, lengths tokens. These classes live apar
 functions are loaded twice (plainly, and compiled by bes_training) while their types must be the same in both.
 """
 
-from collections.abc import MutableSequence, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
-Floats = Sequence[float]
-Ints = Sequence[int]
+
+class Floats(Protocol):
+    """Numbers by index: a list or a numpy array."""
+
+    def __getitem__(self, index: int, /) -> float: ...
+    def __iter__(self) -> Iterator[float]: ...
+    def __len__(self) -> int: ...
+
+
+class Ints(Protocol):
+    """Whole numbers by index."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+    def __iter__(self) -> Iterator[int]: ...
+    def __len__(self) -> int: ...
+
+
+class MutableFloats(Floats, Protocol):
+    """Numbers by index that can be set."""
+
+    def __setitem__(self, index: int, value: float, /) -> None: ...
+
+
+class MutableInts(Ints, Protocol):
+    """Whole numbers by index that can be set."""
+
+    def __setitem__(self, index: int, value: int, /) -> None: ...
 
 
 class Catalogue(NamedTuple):
@@ -50,10 +75,10 @@ class Catalogue(NamedTuple):
 class LoadView(NamedTuple):
     """The load as one router believes it to be, and what it did lately. Policies read it and never write to it."""
 
-    load: Sequence[float]  # [E] requests in flight, the blended estimate
-    model_load: Sequence[float]  # [M] their sum over the ready engines of a model
-    gpu_load: Sequence[float]  # [G] their sum over a GPU
-    gpu_busy: Sequence[float]  # [G] engines at work: the sum of min(1, load)
+    load: Floats  # [E] requests in flight, the blended estimate
+    model_load: Floats  # [M] their sum over the ready engines of a model
+    gpu_load: Floats  # [G] their sum over a GPU
+    gpu_busy: Floats  # [G] engines at work: the sum of min(1, load)
     ready: Ints  # [E] 1 = may be chosen
     ready_count: Ints  # [M]
     sent_engine: Floats  # [E] when this router last sent something there
@@ -79,7 +104,3 @@ class Decision(NamedTuple):
 
     model: int
     engine: int
-
-
-MutableFloats = MutableSequence[float]
-MutableInts = MutableSequence[int]

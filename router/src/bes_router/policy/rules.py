@@ -8,7 +8,7 @@ import math
 
 from bes_router.policy import placement as place
 from bes_router.policy.formula import predicted_finish
-from bes_router.policy.layout import Catalogue, Decision, LoadView, RoutingRequest
+from bes_router.policy.layout import Catalogue, Decision, Floats, LoadView, RoutingRequest
 from bes_router.policy.reward import eligible
 
 STATIC, DEADLINE_AWARE, PRICED, THRESHOLD = range(4)
@@ -62,7 +62,7 @@ def finish_on(catalogue: Catalogue, view: LoadView, request: RoutingRequest, eng
 
 
 def priced_score(
-    catalogue: Catalogue, view: LoadView, request: RoutingRequest, now: float, engine: int, parameters: list[float]
+    catalogue: Catalogue, view: LoadView, request: RoutingRequest, now: float, engine: int, parameters: Floats
 ) -> float:
     """Expected reward less the price of the work that the request adds to a loaded engine; off above the rate gate."""
     model = catalogue.engine_model[engine]
@@ -79,7 +79,7 @@ def priced_score(
         parameters[2],
     )
     price = parameters[3] * catalogue.work[model]
-    price *= (0.1 + view.load[engine]) ** parameters[4] * (0.01 + use) ** parameters[5]
+    price *= math.exp(parameters[4] * math.log(0.1 + view.load[engine]) + parameters[5] * math.log(0.01 + use))
     return catalogue.quality[request.task * models + model] * share - price
 
 
@@ -90,7 +90,7 @@ def rule_score(
     now: float,
     engine: int,
     kind: int,
-    parameters: list[float],
+    parameters: Floats,
 ) -> float:
     """The score of one engine's model under rule ``kind``; the highest wins."""
     model = catalogue.engine_model[engine]
@@ -118,7 +118,7 @@ def choose_by_rule(
     now: float,
     kind: int,
     placement: int,
-    parameters: list[float],
+    parameters: Floats,
 ) -> Decision:
     """The best eligible model under a rule, on the engine that the placement names; engine -1 if none is eligible."""
     tokens = request.prompt_tokens + request.output_tokens

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from bes_router.policy import blend
-from bes_router.policy.layout import Catalogue, LoadView
+from bes_router.policy.layout import Catalogue, Floats, LoadView
 
 
 def new_tracker(catalogue: Catalogue, now: float, share: float = 1.0) -> blend.Tracker:
@@ -40,7 +40,7 @@ class LoadTracker:
         self._state = new_tracker(catalogue, now, share)
 
     @property
-    def own(self) -> Sequence[float]:
+    def own(self) -> Floats:
         """This router's requests in flight per engine."""
         return self._state.own
 
@@ -70,7 +70,7 @@ class LoadTracker:
         """Say whether ``engine`` may be chosen."""
         blend.set_ready(self._catalogue, self._state, engine, int(ready))
 
-    def snapshot(self, counts: Sequence[float | None], own_then: Sequence[float], at: float) -> None:
+    def snapshot(self, counts: Sequence[float | None], own_then: Floats, at: float) -> None:
         """Take figures of requests in flight per engine (None: unknown), true at ``at`` when `own` was ``own_then``."""
         blend.snapshot(self._state, [-1.0 if count is None else count for count in counts], own_then, at)
 
