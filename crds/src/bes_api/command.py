@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments, found)
     except BestEffortError as error:
-        print(f"bes: {error}", file=sys.stderr)  # noqa: T201 - the one place that speaks to the caller
+        print(error, file=sys.stderr)  # noqa: T201 - the one place that speaks to the caller
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -90,7 +90,9 @@ def _load(point: EntryPoint) -> Command:
         command = point.load()
     except ModuleNotFoundError as error:
         missing = error.name or ""
-        if missing.startswith("bes_"):  # our own module: not an extra but a broken installation
+        if (
+            missing.startswith("bes_") and "." in missing
+        ):  # our own module in a room that is here: a fault, not an extra
             raise
         extra = LISTINGS[point.name].extra if point.name in LISTINGS else point.name
         raise MissingExtraError(

@@ -27,7 +27,7 @@ def scenario_of(service: BestEffortService, profiles: Profiles) -> Scenario:
     return Scenario(
         gpus=tuple(gpus),
         models=tuple(models),
-        tasks=tuple(_scenario_task(task) for task in spec.tasks),
+        tasks=tuple(_scenario_task(task, spec) for task in spec.tasks),
         default_task=spec.default_task,
         max_in_flight=spec.router.max_in_flight,
         workload=spec.policy.source.training.workload.preset if spec.policy.source.training else "RandomWalk",
@@ -102,7 +102,7 @@ def _scenario_model(
     )
 
 
-def _scenario_task(task: Task) -> ScenarioTask:
+def _scenario_task(task: Task, spec: ServiceSpec) -> ScenarioTask:
     hard, soft = task.deadline.hard, task.deadline.soft
     if hard is not None:
         full_until = zero_from = hard.within
@@ -116,7 +116,7 @@ def _scenario_task(task: Task) -> ScenarioTask:
         zero_from_seconds=zero_from.total_seconds(),
         measure=Measure(task.deadline.measure),
         on_miss=OnMiss(task.deadline.on_miss),
-        quality={model: float(quality) for model, quality in task.quality.items()},
+        quality={model.name: float(task.quality[model.name]) for model in spec.models if model.name in task.quality},
         prompt_tokens=task.tokens.prompt,
         output_tokens=task.tokens.output,
     )

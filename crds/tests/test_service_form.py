@@ -1,0 +1,92 @@
+"""The resource's form: no floats, nothing unknown, nothing that changes after reading."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from pydantic import ValidationError
+from service_samples import Data, changed, parsed, sample, services
+
+from bes_api.documents import write_service
+from bes_api.service import BestEffortService
+
+
+def _schemas(node: object) -> Iterator[dict[str, object]]:
+    if isinstance(node, dict):
+        yield node
+        for key, child in node.items():
+            if key != "default":
+                yield from _schemas(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _schemas(child)
+
+
+def test_no_float_is_anywhere_in_the_schema() -> None:
+    for mode in ("validation", "serialization"):
+        schema = BestEffortService.model_json_schema(mode=mode)
+        types = {str(node["type"]) for node in _schemas(schema) if isinstance(node.get("type"), str)}
+        assert types == {"object", "array", "string", "integer", "null"}
+
+
+def test_lists_strings_and_maps_are_bounded_so_that_rules_can_be_priced() -> None:
+    for node in _schemas(BestEffortService.model_json_schema()):
+        if node.get("type") == "array":
+            assert "maxItems" in node, node
+        if node.get("type") == "string" and "const" not in node and "enum" not in node and node.get("title") != "Name":
+            assert "maxLength" in node, node
+        if node.get("type") == "integer":
+            assert {"minimum", "maximum"} <= set(node), node
+
+
+def test_fields_are_written_in_camel_case_and_model_id_as_the_hub_says() -> None:
+    properties = BestEffortService.model_json_schema()["$defs"]["Model"]["properties"]
+    assert {"modelID", "replicaRange", "contextTokens", "maxBatchSize"} <= set(properties)
+
+
+@pytest.mark.parametrize("field", ["status", "Spec", "api_version"])
+def test_unknown_fields_are_refused(field: str) -> None:
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        parsed(changed(field, to={}))
+
+
+def test_python_names_are_no_second_way_to_write_a_document() -> None:
+    data = sample()
+    data["spec"]["models"][0]["model_id"] = data["spec"]["models"][0].pop("modelID")
+    with pytest.raises(ValidationError):
+        parsed(data)
+
+
+def test_what_later_versions_will_honour_is_refused_today() -> None:
+    for path, value in (
+        (("spec", "tasks", 0, "deadline", "onMiss"), "Abort"),
+        (("spec", "tasks", 0, "deadline", "measure"), "FirstToken"),
+        (("spec", "load"), {"prometheus": {"url": "x"}}),
+    ):
+        with pytest.raises(ValidationError):
+            parsed(changed(*path, to=value))
+
+
+@pytest.mark.parametrize("value", ["4", 4.0, True])
+def test_integers_are_integers_only(value: object) -> None:
+    with pytest.raises(ValidationError, match="valid integer"):
+        parsed(changed("spec", "models", 0, "replicas", to=value))
+
+
+def test_a_service_cannot_change_after_reading() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        parsed(sample()).spec.router.replicas = 2  # type: ignore[misc]  # what this test is about
+
+
+def test_metadata_keeps_what_kubernetes_puts_there() -> None:
+    data = changed("metadata", to={"name": "opt", "namespace": "x", "labels": {"a": "b"}})
+    assert write_service(parsed(data))["metadata"] == data["metadata"]
+
+
+@given(services())
+@settings(deadline=None, max_examples=50)
+def test_a_service_survives_being_written(data: Data) -> None:
+    service = parsed(data)
+    written = write_service(service)
+    assert written == data  # decimals digit by digit, no default added
+    assert parsed(written) == service
