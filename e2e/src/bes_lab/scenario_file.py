@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from bes_api.documents import the_service
-
 from bes_api.handover import load_document
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of

@@ -1,39 +1,24 @@
-"""The policies that every benchmark uses: one rule and one scorer, neither tuned, since only their cost is measured."""
+"""The policies that every benchmark uses: one rule and one scorer, neither trained, since only their cost is measured."""
 
-from dataclasses import dataclass
+from pathlib import Path
 
-from bes_router.policy import candidates, placement, rules
-from bes_router.policy.layout import Catalogue, Decision, LoadView, RoutingRequest
+import numpy as np
 
+from bes_api.passport import Passport, TrainingSummary
+from bes_api.router_config import DeadlineAwarePolicy, LearnedPolicy, PolicyChoice
+from bes_api.scenario import Scenario
+from bes_router.policy import candidates, rules
+from bes_router.policy.artifact import write_artifact
 
-@dataclass(frozen=True)
-class Rule:
-    """A rule as the plain functions take it."""
-
-    kind: int
-    placement: int
-    parameters: tuple[float, ...]
-
-
-RULE = Rule(rules.DEADLINE_AWARE, placement.LEAST_LOADED, (rules.NO_GATE, 0.1))
+HIDDEN_UNITS = 16
+RULE = DeadlineAwarePolicy()
 
 
-@dataclass(frozen=True)
-class RulePolicy:
-    """``RULE`` as a policy of one catalogue."""
-
-    catalogue: Catalogue
-    parameters: list[float]
-    name: str = "DeadlineAware"
-
-    def choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:
-        """See ``bes_router.policy.contract.Policy``."""
-        return rules.choose_by_rule(self.catalogue, view, request, now, RULE.kind, RULE.placement, self.parameters)
-
-
-def rule_policy(catalogue: Catalogue) -> RulePolicy:
-    """The benchmark's rule for a catalogue."""
-    return RulePolicy(catalogue, list(RULE.parameters))
+def policy_choices(folder: Path, scenario: Scenario, seed: int) -> dict[str, PolicyChoice]:
+    """The rule, and a scorer of the usual size whose artifact is written to ``folder``."""
+    scorer = folder / "scorer"
+    write_scorer(scorer, scenario, seed)
+    return {"rule": RULE, "scorer": LearnedPolicy(artifact=scorer)}
 
 
 def base_parameters() -> list[float]:
@@ -49,3 +34,30 @@ def base_parameters() -> list[float]:
     parameters[candidates.SHARING_HALF] = 1.0
     parameters[candidates.SLOT_GATE] = rules.NO_GATE
     return parameters
+
+
+def write_scorer(folder: Path, scenario: Scenario, seed: int) -> None:
+    """An artifact with small random weights on top of the base rule."""
+    generator = np.random.default_rng(seed)
+    width = candidates.WIDTH
+    passport = Passport(
+        kind="Learned",
+        layout="candidate/1",
+        feature_names=candidates.FEATURES,
+        feature_offset=(0.0,) * width,
+        feature_scale=(1.0,) * width,
+        models=tuple(model.name for model in scenario.models),
+        tasks=tuple(task.name for task in scenario.tasks),
+        scenario_hash=scenario.content_hash(),
+        seeds=(seed,),
+        weights_sha256="sha256:" + "0" * 64,  # the writer puts the real one
+        base_parameters=tuple(base_parameters()),
+        training=TrainingSummary(learner="Evolution", decisions=0, seconds=0.0, seed=seed),
+    )
+    tensors = {
+        "linear": 0.01 * generator.standard_normal(width),
+        "hidden": 0.25 * generator.standard_normal((HIDDEN_UNITS, width)),
+        "bias": 0.25 * generator.standard_normal(HIDDEN_UNITS),
+        "out": 0.01 * generator.standard_normal(HIDDEN_UNITS),
+    }
+    write_artifact(folder, passport, tensors)

@@ -8,10 +8,13 @@ import numpy as np
 
 from bes_api.scenario import Scenario
 from bes_lab.bench.plain_simulator import PlainSimulator, Request
-from bes_lab.bench.policies import RULE, base_parameters, rule_policy
+from bes_lab.bench.policies import HIDDEN_UNITS, RULE, base_parameters
 from bes_lab.results import Record, Recorder
 from bes_router.policy import candidates, placement, rules
 from bes_router.policy.catalogue import catalogue_of
+from bes_router.policy.defaults import default_parameters
+from bes_router.policy.layout import Catalogue
+from bes_router.policy.load import KINDS, PLACEMENTS, load_policy
 from bes_training.evaluation.base_rate import largest_model, measure_base
 from bes_training.simulation import kernel
 from bes_training.simulation.simulate import (
@@ -30,7 +33,6 @@ from bes_training.workloads.workload import Setting, Workload
 MULTIPLE = 3.0
 REQUESTS = 200_000
 PLAIN_REQUESTS = 20_000
-HIDDEN_UNITS = 16
 REPEATS = 5
 
 
@@ -40,7 +42,7 @@ def measure(name: str, scenario: Scenario, recorder: Recorder, say: Callable[[st
     base = base_rate(scenario)
     workload = poisson(scenario, MULTIPLE * base, REQUESTS, recorder.seed or 0)
     say(f"{name}: base {base:.4g}/s, {len(scenario.models)} models on {len(scenario.gpus)} GPUs, {REQUESTS:,} requests")
-    rule = rule_brain(catalogue, RULE.kind, RULE.placement, np.array(RULE.parameters))
+    rule = the_rule(catalogue)
     width = candidates.WIDTH
     scorer = learned_brain(
         catalogue,
@@ -79,6 +81,12 @@ def measure(name: str, scenario: Scenario, recorder: Recorder, say: Callable[[st
             "times",
         ),
     ]
+
+
+def the_rule(catalogue: Catalogue) -> kernel.Brain:
+    """The benchmarks' rule as the simulator takes it."""
+    kind = KINDS[RULE.type]
+    return rule_brain(catalogue, kind, PLACEMENTS[RULE.placement], np.array(default_parameters(catalogue, kind)))
 
 
 def base_rate(scenario: Scenario) -> float:
@@ -139,4 +147,4 @@ def plain_run(scenario: Scenario, workload: Workload) -> tuple[PlainSimulator, l
             strict=True,
         )
     ]
-    return PlainSimulator(catalogue, rule_policy(catalogue), scenario.max_in_flight), requests
+    return PlainSimulator(catalogue, load_policy(RULE, scenario, catalogue), scenario.max_in_flight), requests

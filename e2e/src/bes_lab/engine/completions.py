@@ -69,19 +69,20 @@ def parse(body: bytes, model: str, context_tokens: int, kv_cache_tokens: int) ->
 
 
 def _prompt_tokens(prompt: object) -> tuple[int, ...]:
-    match prompt:
-        case str():
-            return (_words(prompt),)
-        case [int(), *_] if all(type(token) is int for token in prompt):
+    if isinstance(prompt, str):
+        return (_words(prompt),)
+    if isinstance(prompt, list) and prompt:
+        if _is_tokens(prompt):
             return (len(prompt),)
-        case [str(), *_] if all(isinstance(text, str) for text in prompt):
-            return tuple(_words(text) for text in prompt)
-        case [[int(), *_], *_] if all(
-            isinstance(tokens, list) and tokens and all(type(token) is int for token in tokens) for tokens in prompt
-        ):
-            return tuple(len(tokens) for tokens in prompt)
-        case _:
-            raise RefusedError(400, "prompt: expected a string, a list of strings, or one or several lists of tokens")
+        if all(isinstance(each, str) for each in prompt):
+            return tuple(_words(each) for each in prompt)
+        if all(isinstance(each, list) and _is_tokens(each) for each in prompt):
+            return tuple(len(each) for each in prompt)
+    raise RefusedError(400, "prompt: expected a string, a list of strings, or one or several lists of tokens")
+
+
+def _is_tokens(prompt: list[object]) -> bool:
+    return bool(prompt) and all(type(token) is int for token in prompt)
 
 
 def _words(text: str) -> int:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import httptools
 
@@ -87,8 +87,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport; answers must not wait for acknowledgements."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - create_server makes stream transports
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class does not inherit from it
         self._connections.add(self)
         peer = transport.get_extra_info("socket")
         if peer is not None:

@@ -116,7 +116,15 @@ class Children:
             time.sleep(0.01)
 
     def end(self) -> None:
-        """Ask every child to end, wait, kill what is left, and reap them all."""
+        """Ask every child to end, wait, kill what is left, and reap them all. A second Ctrl-C does not disturb it."""
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._end()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self) -> None:
         for child in reversed(self._children):
             if child.process.poll() is None:
                 child.process.terminate()

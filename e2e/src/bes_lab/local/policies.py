@@ -1,0 +1,75 @@
+"""Names of policies as commands take them: a rule, a rule with its placement, one model, or an artifact's folder."""
+
+from pathlib import Path
+
+from bes_api.router_config import (
+    DeadlineAwarePolicy,
+    LearnedPolicy,
+    PaperPolicy,
+    Placement,
+    PolicyChoice,
+    PricedPolicy,
+    RulePolicy,
+    StaticPolicy,
+    ThresholdPolicy,
+)
+from bes_api.scenario import Scenario
+from bes_api.service import BestEffortService, PolicyType, RuleType, StaticSettings
+from bes_lab.errors import TargetError
+from bes_router.policy.artifact import read_artifact
+
+_RULES = {"DeadlineAware": DeadlineAwarePolicy, "Priced": PricedPolicy, "Threshold": ThresholdPolicy}
+
+
+def choice_of(text: str, scenario: Scenario) -> PolicyChoice:
+    """Read `RULE[@PLACEMENT]`, `Static(MODEL)[@PLACEMENT]` or the path of an artifact's folder."""
+    if Path(text).is_dir():
+        return artifact_choice(Path(text))
+    name, _, place = text.partition("@")
+    try:
+        placement = Placement(place) if place else Placement.LEAST_LOADED
+    except ValueError:
+        raise TargetError(f"policy {text}: placement: expected one of {', '.join(Placement)}") from None
+    if name.startswith("Static(") and name.endswith(")"):
+        model = name[len("Static(") : -1]
+        models = [each.name for each in scenario.models]
+        if model not in models:
+            raise TargetError(f"policy {text}: no model {model!r}; the service has {', '.join(models)}")
+        return StaticPolicy(model=model, placement=placement)
+    if name in _RULES:
+        return _RULES[name](placement=placement)
+    raise TargetError(
+        f"policy {text}: expected {', '.join(_RULES)}, Static(MODEL), each with @PLACEMENT if wanted, or the folder of "
+        "an artifact"
+    )
+
+
+def artifact_choice(folder: Path) -> PolicyChoice:
+    """The policy whose artifact lies in ``folder``. Raises ArtifactError."""
+    kind = read_artifact(folder).passport.kind
+    resolved = folder.resolve()
+    return LearnedPolicy(artifact=resolved) if kind == "Learned" else PaperPolicy(artifact=resolved)
+
+
+def own_policy(service: BestEffortService) -> tuple[PolicyChoice, RulePolicy]:
+    """What the resource asks for without an artifact, and its fallback; Learned without one means the fallback."""
+    policy = service.spec.policy
+    fallback = _rule(RuleType(policy.fallback.type), policy.fallback.static)
+    if policy.type is PolicyType.LEARNED:
+        return fallback, fallback
+    return _rule(RuleType(policy.type), policy.static), fallback
+
+
+def _rule(kind: RuleType, static: StaticSettings | None) -> RulePolicy:
+    if kind is RuleType.STATIC:
+        if static is None:  # the resource's rules refuse this
+            raise TargetError("policy Static: static.model is missing")
+        return StaticPolicy(model=static.model)
+    return _RULES[kind]()
+
+
+def name_of(choice: PolicyChoice) -> str:
+    """The policy's name in tables and pictures."""
+    name = f"Static({choice.model})" if isinstance(choice, StaticPolicy) else choice.type
+    placement = getattr(choice, "placement", Placement.LEAST_LOADED)
+    return name if placement is Placement.LEAST_LOADED else f"{name}@{placement}"
