@@ -73,7 +73,3 @@ def test_unsorted_times_are_refused() -> None:
         Workload("w", np.array([1.0, 0.5]), zeros, zeros, zeros, zeros, 2.0)
     with pytest.raises(ValueError, match="differ in length"):
         Workload("w", np.array([1.0]), zeros, zeros, zeros, zeros, 2.0)
-
-
-def test_a_slow_service_gets_a_longer_unit_of_time() -> None:
-    assert Setting(62.0, zeros := np.ones(1, np.int64), zeros).unit_seconds == 1.0

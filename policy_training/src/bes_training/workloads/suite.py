@@ -22,8 +22,8 @@ from bes_training.workloads.workload import Floats, Setting, Workload
 
 UNITS = 60.0
 """Length of a workload in units of time (seconds, unless the base rate is below 33/s)."""
-MAX_REQUESTS = 20_000
-"""A workload ends earlier where it would hold more: the suite evaluates in seconds."""
+MAX_REQUESTS = 30_000
+"""A workload is shorter where it would hold more: the suite evaluates in seconds."""
 WALK_STEP_UNITS = 0.5
 WALK_DEVIATION = 0.4
 SHIFT_DWELL_UNITS = 10.0
@@ -149,7 +149,11 @@ def _instants(
             rate = _rate(definition, setting)
             profile = constant(rate, _duration(rate, setting, max_requests), cv)
         case TraceClip(clip=clip):
-            profile = clip_profile(part, clip, _rate(definition, setting), setting.unit_seconds)
+            rate = _rate(definition, setting)
+            # The part that is played has the stated mean, also where it is not the whole clip.
+            fitting = max(1, int(max_requests / (rate * clip.window_units * setting.unit_seconds)))
+            played = clip.model_copy(update={"length": min(clip.length, fitting)})
+            profile = clip_profile(part, played, rate, setting.unit_seconds)
         case RecordedArrivals(first=first):
             rate = _rate(definition, setting)
             return azure_segment(part, first, int(rate * _duration(rate, setting, max_requests)), rate)

@@ -43,6 +43,12 @@ class Workload:
         return self.id.rpartition("/")[0] or self.id
 
     @property
+    def seed(self) -> int:
+        """The realisation's seed; 0 where the id names none."""
+        seed = self.id.rpartition("/")[2]
+        return int(seed) if seed.isdecimal() else 0
+
+    @property
     def mean_rate(self) -> float:
         """Requests per second."""
         return len(self.time) / self.duration

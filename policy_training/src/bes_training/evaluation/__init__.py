@@ -1,0 +1,1 @@
+"""What outcomes amount to: figures per run, intervals, comparisons, reports. Never simulates by itself."""

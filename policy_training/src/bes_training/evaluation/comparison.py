@@ -1,0 +1,137 @@
+"""Policies on many workloads: the evaluation itself, the comparator's choice, paired comparisons."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from bes_api.report import Comparison, EvaluationReport, TaskOutcome, WorkloadOutcome
+from bes_training.evaluation.figures import WINDOW_SECONDS, Figures, RunOutcomes, Simulate, differing, figures_of
+from bes_training.evaluation.intervals import paired_interval
+from bes_training.workloads.workload import Workload
+
+BEST_STATIC = "best static of each workload"
+"""Not a policy: for every workload the static model that did best on it, known only afterwards."""
+
+Progress = Callable[[Workload], None]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is judged: the scenario's hash, its tasks' names in order, its base rate, the window."""
+
+    scenario_hash: str
+    tasks: tuple[str, ...]
+    base_rate: float
+    window_seconds: float = WINDOW_SECONDS
+
+
+def evaluate(
+    subject: Subject,
+    policies: Mapping[str, Simulate],
+    workloads: Iterable[Workload],
+    comparator: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[WorkloadOutcome, ...]:
+    """Every policy on every workload; decisions are counted as different from the comparator's on the same one."""
+    outcomes = []
+    for workload in workloads:
+        against = policies[comparator](workload) if comparator is not None else None
+        for name, simulate in policies.items():
+            own = name == comparator
+            run = against if own and against is not None else simulate(workload)
+            differs = None if own or against is None else differing(run, against)
+            outcomes.append(_outcome(subject, name, workload, run, differs))
+        if progress is not None:
+            progress(workload)
+    return tuple(outcomes)
+
+
+def report_of(
+    subject: Subject,
+    outcomes: tuple[WorkloadOutcome, ...],
+    statics: Sequence[str] = (),
+    comparator: str | None = None,
+) -> EvaluationReport:
+    """The report: every policy compared with the comparator, and with the best static of each workload."""
+    names = list(dict.fromkeys(outcome.policy for outcome in outcomes))
+    scores = {name: mean_per_workload(outcomes, name) for name in names}
+    comparisons = []
+    if comparator is not None:
+        others = [name for name in names if name != comparator]
+        comparisons += [compare(name, scores[name], comparator, scores[comparator]) for name in others]
+    if statics:
+        best = best_of_each([scores[name] for name in statics])
+        others = [name for name in names if name not in statics]
+        comparisons += [compare(name, scores[name], BEST_STATIC, best) for name in others]
+    return EvaluationReport(
+        scenario_hash=subject.scenario_hash,
+        base_rate=subject.base_rate,
+        window_seconds=subject.window_seconds,
+        outcomes=outcomes,
+        comparisons=tuple(comparisons),
+        comparator=comparator,
+    )
+
+
+def compare(policy: str, scores: Mapping[str, float], against: str, others: Mapping[str, float]) -> Comparison:
+    """``policy`` less ``against`` in performance, paired by workload.
+
+    The unit is the workload: its realisations (seeds) were averaged before, for they are not independent of each other.
+    """
+    if scores.keys() != others.keys():
+        raise ValueError(f"{policy} and {against} were not run on the same workloads; evaluate both on one suite")
+    differences = {workload: scores[workload] - others[workload] for workload in scores}
+    interval = paired_interval(list(differences.values()))
+    worst = min(differences, key=lambda workload: differences[workload])
+    return Comparison(
+        policy=policy,
+        against=against,
+        mean=interval.mean,
+        low=interval.low,
+        high=interval.high,
+        worst=differences[worst],
+        worst_workload=worst,
+        n=interval.n,
+    )
+
+
+def mean_per_workload(outcomes: Iterable[WorkloadOutcome], policy: str) -> dict[str, float]:
+    """Performance per workload, averaged over its realisations."""
+    found: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        if outcome.policy == policy:
+            found.setdefault(outcome.workload, []).append(outcome.performance)
+    return {workload: fmean(values) for workload, values in found.items()}
+
+
+def best_of_each(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The highest score of each workload."""
+    return {workload: max(each[workload] for each in scores) for workload in scores[0]}
+
+
+def best_policy(outcomes: Iterable[WorkloadOutcome], candidates: Sequence[str]) -> str:
+    """The candidate with the highest mean over workloads (the first of equals): how a comparator is chosen."""
+    kept = list(outcomes)
+    return max(candidates, key=lambda name: fmean(mean_per_workload(kept, name).values()))
+
+
+def _outcome(
+    subject: Subject, policy: str, workload: Workload, run: RunOutcomes, differs: float | None
+) -> WorkloadOutcome:
+    figures: Figures = figures_of(run, len(subject.tasks), subject.window_seconds)
+    per_task = {
+        name: TaskOutcome(requests=task.requests, performance=task.performance, in_time=task.in_time)
+        for name, task in zip(subject.tasks, figures.per_task, strict=True)
+    }
+    return WorkloadOutcome(
+        workload=workload.name,
+        policy=policy,
+        seed=workload.seed,
+        requests=figures.requests,
+        performance=figures.performance,
+        in_time=figures.in_time,
+        windows_above_96=figures.windows_above_96,
+        windows_above_98=figures.windows_above_98,
+        per_task=per_task,
+        differs=differs,
+    )

@@ -1,0 +1,86 @@
+"""An evaluation report as tables on a terminal."""
+
+from statistics import fmean
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from bes_api.report import EvaluationReport, WorkloadOutcome
+from bes_training.evaluation.comparison import mean_per_workload
+
+
+def policies_table(report: EvaluationReport) -> RenderableType:
+    """One row per policy, best first: means over workloads (a workload counts once, whatever its length)."""
+    names = list(dict.fromkeys(outcome.policy for outcome in report.outcomes))
+    workloads = {outcome.workload for outcome in report.outcomes}
+    table = Table(
+        title=f"{len(workloads)} workloads, base {report.base_rate:g} requests/s, "
+        f"windows of {report.window_seconds:g} s; percent of peak",
+    )
+    table.add_column("policy")
+    for heading in ("performance", "in time", "windows ≥ 96 %", "windows ≥ 98 %", "worst workload", "differs"):
+        table.add_column(heading, justify="right")
+    rows = {name: [each for each in report.outcomes if each.policy == name] for name in names}
+    for name in sorted(names, key=lambda name: -fmean(mean_per_workload(rows[name], name).values())):
+        table.add_row(*_policy_row(name, rows[name]), style="bold" if name == report.comparator else None)
+    return table
+
+
+def tasks_table(report: EvaluationReport) -> RenderableType:
+    """Performance per task and policy, over all requests of all workloads."""
+    tasks = list(dict.fromkeys(task for outcome in report.outcomes for task in outcome.per_task))
+    table = Table(title="performance per task, percent of peak (mean over runs with requests of that task)")
+    table.add_column("policy")
+    for task in tasks:
+        table.add_column(task, justify="right")
+    for name in dict.fromkeys(outcome.policy for outcome in report.outcomes):
+        cells = []
+        for task in tasks:
+            found = [each.per_task[task] for each in report.outcomes if each.policy == name and task in each.per_task]
+            asked = [each.performance for each in found if each.requests]
+            cells.append(_percent(fmean(asked)) if asked else "-")
+        table.add_row(name, *cells)
+    return table
+
+
+def comparisons_table(report: EvaluationReport) -> RenderableType:
+    """Paired differences in points of peak, with their 95 % intervals and the worst workload."""
+    table = Table(title="differences in points (1 % of peak), paired over workloads, 95 % interval")
+    for heading in ("policy", "less"):
+        table.add_column(heading)
+    for heading in ("mean", "interval", "worst"):
+        table.add_column(heading, justify="right")
+    table.add_column("on workload")
+    for each in report.comparisons:
+        table.add_row(
+            each.policy,
+            each.against,
+            _points(each.mean),
+            f"{_points(each.low)} .. {_points(each.high)}",
+            _points(each.worst),
+            each.worst_workload,
+        )
+    return table
+
+
+def _policy_row(name: str, outcomes: list[WorkloadOutcome]) -> list[str]:
+    scores = mean_per_workload(outcomes, name)
+    worst = min(scores, key=lambda workload: scores[workload])
+    differs = [each.differs for each in outcomes if each.differs is not None]
+    return [
+        name,
+        _percent(fmean(scores.values())),
+        _percent(fmean(each.in_time for each in outcomes)),
+        _percent(fmean(each.windows_above_96 for each in outcomes)),
+        _percent(fmean(each.windows_above_98 for each in outcomes)),
+        f"{_percent(scores[worst])} {worst}",
+        _percent(fmean(differs)) if differs else "-",
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _points(difference: float) -> str:
+    return f"{100 * difference:+.2f}"
