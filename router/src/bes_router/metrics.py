@@ -103,22 +103,20 @@ class Metrics(Collector):
         """Register everything, together with the process's own CPU and memory."""
         self._gauges = gauges
         self.registry.register(self)
-        ProcessCollector(registry=self.registry)  # type: ignore[no-untyped-call]  # prometheus_client leaves it bare
+        ProcessCollector(registry=self.registry)
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
         """Render, called by the registry."""
         yield self._requests()
         yield self._errors()
         yield self._decisions()
-        for name, text, read in (
-            ("bes_router_in_time", "requests answered before their reward fell to 0", lambda task: task.in_time),
-            ("bes_router_reward", "quality delivered in time, summed", lambda task: task.reward),
-            ("bes_router_peak_reward", "the most that the same requests could earn", lambda task: task.peak_reward),
-        ):
-            counter = CounterMetricFamily(name, text, labels=["task"])
-            for label, task in zip(self._task_names, self.tasks, strict=True):
-                counter.add_metric([label], read(task))
-            yield counter
+        yield self._counter(
+            "bes_router_in_time", "requests answered before their reward fell to 0", lambda task: task.in_time
+        )
+        yield self._counter("bes_router_reward", "quality delivered in time, summed", lambda task: task.reward)
+        yield self._counter(
+            "bes_router_peak_reward", "the most that the same requests could earn", lambda task: task.peak_reward
+        )
         yield self._histogram(
             "bes_router_time_to_first_token_seconds",
             "from the request's last byte to the first byte of a streamed answer's body",
@@ -162,6 +160,12 @@ class Metrics(Collector):
         for label, counts in zip(self._task_names, self.decisions, strict=True):
             for model, count in zip(self._model_names, counts, strict=True):
                 family.add_metric([label, model], count)
+        return family
+
+    def _counter(self, name: str, text: str, read: Callable[[TaskFigures], float]) -> CounterMetricFamily:
+        family = CounterMetricFamily(name, text, labels=["task"])
+        for label, task in zip(self._task_names, self.tasks, strict=True):
+            family.add_metric([label], read(task))
         return family
 
     def _histogram(self, name: str, text: str, read: Callable[[TaskFigures], Histogram]) -> HistogramMetricFamily:

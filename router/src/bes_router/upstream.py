@@ -53,6 +53,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._head_told = False
         self._messages = 0
         self._complete = False
+        self._keep = False
         self._fields: list[Header] = []
         self._framings = 0  # content-length and transfer-encoding fields seen
         self._plain = True  # no field of the head must be left out
@@ -108,8 +109,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._framings += 1
 
     def on_headers_complete(self) -> None:
-        """Note the head's end (httptools' callback)."""
+        """Note the head's end and what it says of the connection (httptools' callback; forgotten after the end)."""
         self._head_done = True
+        self._keep = self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
         """Note the answer's end (httptools' callback)."""
@@ -142,7 +144,7 @@ class UpstreamConnection(asyncio.Protocol):
         if data:
             waiting.on_data(data)
         if self._complete and self._waiting is waiting:
-            self._finish(waiting, self._parser.should_keep_alive())
+            self._finish(waiting, self._keep)
 
     def _tell_head(self, waiting: Answered) -> bytes | None:
         """Pass the head on; the bytes after it, or None where the answer is refused."""
