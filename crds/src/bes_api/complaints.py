@@ -15,7 +15,15 @@ _PATTERNS: Mapping[str, str] = {
     quantities.DNS_LABEL_PATTERN: "lower-case letters, digits and hyphens, beginning and ending with a letter or digit",
     quantities.DNS_SUBDOMAIN_PATTERN: "lower-case letters, digits, hyphens and dots, each part beginning and ending "
     "with a letter or digit",
+    quantities.WHOLE_NUMBER_PATTERN: "a whole number above 0, in quotes",
+    quantities.DEVICE_CLASS_PATTERN: "letters, digits, hyphens and dots, for example A100-80GB",
     quantities.MODEL_ID_PATTERN: "a model as its hub names it, for example facebook/opt-125m",
+}
+_BOUNDS: Mapping[str, tuple[str, str]] = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "at most"),
 }
 _EXPECTED: Mapping[str, str] = {
     "int_type": "write a whole number, without quotes",
@@ -50,9 +58,8 @@ def _message(detail: ErrorDetails, form: type[BaseModel]) -> str:
         case "string_pattern_mismatch":
             return f"{_shown(given)} has another form: write {_PATTERNS.get(context['pattern'], context['pattern'])}"
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
-            return (
-                f"{_shown(given)} is out of range: {_lower_first(detail['msg']).replace('input should', 'it should')}"
-            )
+            bound, words = _BOUNDS[kind]
+            return f"{_shown(given)} is out of range: it must be {words} {context[bound]}"
         case "too_short":
             return f"needs at least {context['min_length']} element(s): add one"
         case "too_long":

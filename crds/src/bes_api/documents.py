@@ -60,7 +60,9 @@ def read_services(text: str, source: str) -> LoadedFile:
     if problems:
         raise DocumentError(source, sorted(dict.fromkeys(problems), key=lambda problem: problem.line or 0))
     if not services:
-        kinds = ", ".join(sorted({str(_member(document.data, "kind")) for document in documents})) or "nothing"
+        kinds = (
+            ", ".join(sorted({str(_member(document.data, "kind") or "no kind") for document in documents})) or "nothing"
+        )
         raise DocumentError(source, [Problem("", f"holds no {KIND} (found: {kinds}): add one, or name another file")])
     return LoadedFile(tuple(services), MappingProxyType(profiles))
 

@@ -4,15 +4,27 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from bes_api.quantities import DecimalString
+from bes_api.quantities import DecimalString, WholeNumber
 from bes_api.scenario import Frozen, LatencyProfile, PositiveInt
 
-WholeNumber = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}$")]
-Positive = Annotated[DecimalString, Field(gt=Decimal(0))]
-NotNegative = Annotated[DecimalString, Field(ge=Decimal(0))]
+
+def _positive(number: Decimal) -> Decimal:
+    if number <= 0:
+        raise ValueError(f"{number} is out of range: a time must be above 0")
+    return number
+
+
+def _not_negative(number: Decimal) -> Decimal:
+    if number < 0:
+        raise ValueError(f"{number} is out of range: a time must be at least 0")
+    return number
+
+
+Positive = Annotated[DecimalString, AfterValidator(_positive)]
+NotNegative = Annotated[DecimalString, AfterValidator(_not_negative)]
 
 
 class ModelProfile(Frozen):

@@ -12,6 +12,8 @@ DECIMAL_PATTERN = r"^-?[0-9]{1,9}(\.[0-9]{1,9})?$"
 DNS_LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"  # RFC 1123
 DNS_SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 SERVICE_NAME_PATTERN = r"^[a-z]([-a-z0-9]{0,28}[a-z0-9])?$"  # DNS-1035, with room for the names of children
+WHOLE_NUMBER_PATTERN = r"^[1-9][0-9]{0,9}$"
+DEVICE_CLASS_PATTERN = r"^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$"
 MODEL_ID_PATTERN = r"^[A-Za-z0-9]([-A-Za-z0-9._/]*[A-Za-z0-9])?$"
 
 _DURATION = re.compile(DURATION_PATTERN, re.ASCII)
@@ -100,3 +102,7 @@ ObjectName = Annotated[str, Field(pattern=DNS_SUBDOMAIN_PATTERN, max_length=253)
 """The name of a Kubernetes object, for example of a ConfigMap."""
 ModelID = Annotated[str, Field(pattern=MODEL_ID_PATTERN, max_length=255)]
 """A model as its hub names it, for example ``facebook/opt-1.3b``."""
+DeviceClass = Annotated[str, Field(pattern=DEVICE_CLASS_PATTERN, max_length=63)]
+"""A kind of accelerator, for example ``A100-80GB``."""
+WholeNumber = Annotated[str, Field(pattern=WHOLE_NUMBER_PATTERN)]
+"""A positive integer written as a string, as in a ConfigMap's data."""

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from bes_api.quantities import DecimalString, DottedName, Duration, Label, ModelID, ObjectName
+from bes_api.quantities import DecimalString, DeviceClass, DottedName, Duration, Label, ModelID, ObjectName
 
 GROUP = "besteffort.dev"
 VERSION = "v1alpha1"
@@ -26,7 +26,6 @@ Tokens = Annotated[int, Field(strict=True, ge=1, le=10_000_000)]
 Percent = Annotated[int, Field(strict=True, ge=0, le=100)]
 Decisions = Annotated[int, Field(strict=True, ge=1_000, le=1_000_000_000)]
 Revision = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
-DeviceClass = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$", max_length=63)]
 
 
 class Part(BaseModel):

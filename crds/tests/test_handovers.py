@@ -1,0 +1,171 @@
+"""Documents between components: what contradicts itself is refused, what is written reads as itself."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from service_samples import parsed, sample
+
+from bes_api.errors import ConfigurationError
+from bes_api.handover import parse_document
+from bes_api.passport import Passport, TrainingSummary, TunedRule
+from bes_api.report import Comparison, EvaluationReport, TaskOutcome, WorkloadOutcome
+from bes_api.router_config import (
+    BackendAddress,
+    LearnedPolicy,
+    Placement,
+    PricedPolicy,
+    RouterConfig,
+    StaticPolicy,
+)
+from bes_api.scenario_of import scenario_of
+
+DIGEST = "sha256:" + "0" * 64
+
+
+def _config() -> RouterConfig:
+    return RouterConfig(
+        service="opt",
+        scenario=scenario_of(parsed(sample()), {}),
+        backends=(
+            BackendAddress(model="small", replica=1, address="127.0.0.1", port=8001, served_model="facebook/opt-125m"),
+        ),
+        policy=LearnedPolicy(artifact=Path("build/artifact")),
+        fallback=PricedPolicy(parameters=(0.5, 1.0), placement=Placement.BUNCHED),
+    )
+
+
+def _passport() -> Passport:
+    return Passport(
+        kind="Learned",
+        layout="candidate/1",
+        feature_names=("quality", "load"),
+        feature_offset=(0.0, 1.0),
+        feature_scale=(1.0, 2.0),
+        models=("small", "large"),
+        tasks=("chat", "search"),
+        scenario_hash=DIGEST,
+        seeds=(1, 2),
+        versions={"numba": "0.61.2"},
+        weights_sha256=DIGEST,
+        base_parameters=(0.1,),
+        tuned_rules={"Priced": TunedRule(placement=Placement.LEAST_FINISH, parameters=(0.2,))},
+        training=TrainingSummary(learner="Evolution", decisions=1_200_000, seconds=200.5, seed=2),
+    )
+
+
+def _report() -> EvaluationReport:
+    outcome = WorkloadOutcome(
+        workload="poisson-3x",
+        policy="Learned",
+        seed=1,
+        requests=1000,
+        performance=0.93,
+        in_time=0.99,
+        windows_above_96=0.5,
+        windows_above_98=0.25,
+        per_task={"chat": TaskOutcome(requests=500, performance=0.9, in_time=1.0)},
+        differs=0.2,
+    )
+    comparison = Comparison(
+        policy="Learned", against="Priced", mean=0.02, low=0.01, high=0.03, worst=-0.005, worst_workload="walk", n=30
+    )
+    return EvaluationReport(
+        scenario_hash=DIGEST, base_rate=62.0, outcomes=(outcome,), comparisons=(comparison,), comparator="Priced"
+    )
+
+
+@pytest.mark.parametrize("make", [_config, _passport, _report])
+def test_a_document_survives_its_file(make: Callable[[], Any], tmp_path: Path) -> None:
+    document = make()
+    path = tmp_path / "document.json"
+    document.write(path)
+    assert type(document).read(path) == document
+    as_yaml = tmp_path / "document.yaml"
+    as_yaml.write_text(yaml.safe_dump(document.model_dump(mode="json")))
+    assert type(document).read(as_yaml) == document
+    assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["document.json", "document.yaml"]
+
+
+@pytest.mark.parametrize("make", [_config, _passport, _report])
+def test_another_version_and_unknown_fields_are_refused(make: Callable[[], Any]) -> None:
+    data = make().model_dump(mode="json")
+    for change, field in (({"version": 2}, "version"), ({"extra": 1}, "extra")):
+        with pytest.raises(ConfigurationError, match=f"^x.json: {field}: "):
+            parse_document(type(make()), json.dumps(data | change).encode(), "x.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"policy": {"type": "Static", "model": "none"}}, "'none' is not in the scenario"),
+        ({"fallback": {"type": "Learned", "artifact": "x"}}, "fallback: "),
+        ({"backends": [{"model": "small", "replica": 2}]}, "backends.0.address: "),
+        ({"policy": {"type": "Priced", "parameters": [float("nan")]}}, "finite"),
+        ({"load": {"interval_seconds": 0}}, "load.interval_seconds: "),
+    ],
+)
+def test_a_router_configuration_that_contradicts_itself_is_refused(change: dict[str, Any], message: str) -> None:
+    data = _config().model_dump(mode="json") | change
+    with pytest.raises(ConfigurationError, match=message):
+        parse_document(RouterConfig, json.dumps(data).encode(), "x.json")
+
+
+@pytest.mark.parametrize(("model", "replica"), [("none", 0), ("small", 2)])
+def test_a_backend_that_the_scenario_does_not_place_is_refused(model: str, replica: int) -> None:
+    backend = {"model": model, "replica": replica, "address": "127.0.0.1", "port": 1, "served_model": "m"}
+    data = _config().model_dump(mode="json") | {"backends": [backend]}
+    with pytest.raises(ConfigurationError, match=f"'{model}' replica {replica} is not in the scenario"):
+        parse_document(RouterConfig, json.dumps(data).encode(), "x.json")
+
+
+def test_a_backend_is_listed_once() -> None:
+    data = _config().model_dump(mode="json")
+    data["backends"] *= 2
+    with pytest.raises(ConfigurationError, match="listed twice"):
+        parse_document(RouterConfig, json.dumps(data).encode(), "x.json")
+
+
+def test_a_policy_is_chosen_by_its_type() -> None:
+    data = _config().model_dump(mode="json") | {"policy": {"type": "Static", "model": "large"}}
+    assert parse_document(RouterConfig, json.dumps(data).encode(), "x.json").policy == StaticPolicy(model="large")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layout": "paper/1"}, "kind Learned has layout candidate/1"),
+        ({"feature_scale": [1.0]}, "differ in length"),
+        ({"feature_scale": [1.0, 0.0]}, "divide by zero"),
+        ({"models": ["a", "a"]}, "models holds a name twice"),
+        ({"weights_sha256": "sha256:1"}, "weights_sha256: "),
+    ],
+)
+def test_a_passport_that_contradicts_itself_is_refused(change: dict[str, Any], message: str) -> None:
+    data = _passport().model_dump(mode="json") | change
+    with pytest.raises(ConfigurationError, match=message):
+        parse_document(Passport, json.dumps(data).encode(), "x.json")
+
+
+def test_an_interval_that_does_not_hold_its_mean_is_refused() -> None:
+    data = _report().model_dump(mode="json")
+    data["comparisons"][0]["low"] = 0.021
+    with pytest.raises(ConfigurationError, match=r"comparisons\.0: low <= mean <= high does not hold"):
+        parse_document(EvaluationReport, json.dumps(data).encode(), "x.json")
+
+
+@pytest.mark.parametrize("name", ["broken.json", "broken.yaml"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[1]", b"a: [", b"\x00", b"[" * 5000])
+def test_a_broken_file_is_one_error_that_names_it(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=name):
+        Passport.read(path)
+
+
+def test_an_absent_file_is_one_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.json: cannot be read: No such file"):
+        Passport.read(tmp_path / "none.json")
