@@ -81,7 +81,6 @@ def parse_request_head(raw: bytes) -> RequestHead:
     if parser.get_http_version() != "1.1":
         raise MalformedMessageError("only HTTP/1.1 is spoken here; send the request as HTTP/1.1", status=505)
     head.method = parser.get_method()
-    head.keep_alive = parser.should_keep_alive()
     _read_framing(head)
     return head
 
@@ -100,6 +99,8 @@ def _read_framing(head: RequestHead) -> None:
             if name in seen and name in _FRAMING:
                 raise MalformedMessageError(f"the header field {name.decode()} is there twice; send it once")
             seen[name] = value
+            if name == b"connection" and b"close" in tokens(value):
+                head.keep_alive = False
     if b"host" not in seen:
         raise MalformedMessageError("the header field host is missing; HTTP/1.1 requires it")
     length = seen.get(b"content-length")
@@ -118,12 +119,17 @@ def _read_framing(head: RequestHead) -> None:
     head.expects_continue = seen.get(b"expect", b"").lower() == b"100-continue"
 
 
+def tokens(value: bytes) -> set[bytes]:
+    """The members of a comma-separated field, lower case."""
+    return {token.strip().lower() for token in value.split(b",")}
+
+
 def forwarded_fields(head: RequestHead) -> bytes:
     """The fields that travel on to the engine, as bytes of a head."""
     named: frozenset[bytes] | set[bytes] = NOT_FORWARDED
     for name, value in head.headers:
         if name == b"connection":
-            named = named | {token.strip().lower() for token in value.split(b",")}
+            named = named | tokens(value)
     return b"".join([b"%b: %b\r\n" % field for field in head.headers if field[0] not in named])
 
 
@@ -163,7 +169,8 @@ class ChunkedBody:
                 continue
             end = buffer.find(b"\r\n", at)
             if end < 0:
-                if len(buffer) - at > (MAX_CHUNK_LINE if self._trailer < 0 else MAX_TRAILER):
+                limit = MAX_CHUNK_LINE if self._trailer < 0 else MAX_TRAILER
+                if len(buffer) - at > limit or buffer.find(b"\n", at) >= 0:
                     raise MalformedMessageError("a line of the chunked body is too long or not ended by CR LF")
                 break
             line = bytes(buffer[at:end])
