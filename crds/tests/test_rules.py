@@ -18,6 +18,12 @@ def _other_class() -> Data:
     return changed("spec", "acceleratorGroups", 0, "class", to="L4")
 
 
+def _other_class_with_its_own_profile() -> Data:
+    data = _other_class()
+    data["spec"]["models"][0]["profile"] = {"configMapRef": {"name": "measured"}}
+    return data
+
+
 SPEC, MODEL, TASK = "spec", ("spec", "models", 0), ("spec", "tasks", 0)
 GROUP = {"name": "a", "class": "A100-80GB", "gpus": 2}
 BROKEN: dict[str, tuple[Data, list[str]]] = {
@@ -138,4 +144,41 @@ def test_memory_counts_every_replica_on_the_fullest_gpu_at_the_ranges_maxima() -
 @given(services())
 @settings(deadline=None, max_examples=50)
 def test_random_valid_services_break_no_rule(data: Data) -> None:
+    assert violations(parsed(data)) == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (changed(*MODEL, "replicas", to=None), {"replicas-union"}),
+        (changed(*MODEL, "profile", to={"preset": "opt-125m", "configMapRef": {"name": "x"}}), {"profile-union"}),
+        (changed(*TASK, "deadline", "hard", to={"within": "1s"}), {"deadline-union"}),
+        (changed(*TASK, "quality", "small", to="-0.1"), {"quality-range"}),
+        (changed(SPEC, "policy", to={"promotion": {"margin": "1.01"}}), {"margin-range"}),
+        (changed("metadata", "name", to="small"), {"named-like-service"}),
+        (changed("metadata", "name", to="o" * 31), {"service-name"}),
+    ],
+)
+def test_a_rule_is_broken_from_the_other_side_too(data: Data, expected: set[str]) -> None:
+    assert {violation.rule.id for violation in violations(parsed(data))} == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        changed("metadata", "name", to="chat"),  # the default task may have the service's name: it means the same
+        changed("metadata", "name", to="o" * 30),
+        changed(*TASK, "quality", to={"small": "0", "large": "1"}),
+        changed(*TASK, "tokens", to={"prompt": 2032, "output": 16}),
+        changed(*TASK, "deadline", "soft", "zeroFrom", to="601ms"),
+        changed(SPEC, "models", 1, "replicaRange", to={"min": 3, "max": 3}),
+        changed(SPEC, "load", to={"direct": {"interval": "1s"}, "staleAfter": "1s"}),
+        changed(SPEC, "policy", to={"promotion": {"margin": "0"}}),
+        changed(SPEC, "policy", to={"promotion": {"margin": "1"}}),
+        _other_class_with_its_own_profile(),
+        changed(SPEC, "policy", to={"type": "Static", "static": {"model": "large"}}),
+        changed(SPEC, "acceleratorGroups", to=[GROUP | {"sharing": "MPS", "interferencePercent": 0}]),
+    ],
+)
+def test_what_is_just_inside_a_rule_is_taken(data: Data) -> None:
     assert violations(parsed(data)) == ()
