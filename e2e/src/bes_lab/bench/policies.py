@@ -1,4 +1,4 @@
-"""The policies that every benchmark uses: one rule and one scorer, neither trained, since only their cost is measured."""
+"""The policies that every benchmark uses: a rule and a scorer, both untrained: only their cost is measured."""
 
 from pathlib import Path
 

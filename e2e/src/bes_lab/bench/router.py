@@ -65,7 +65,7 @@ def measure(scenario: Scenario, build: Path, recorder: Recorder, say: Callable[[
             proxies.append(stack.enter_context(nginx_proxy(binary, folder / NGINX, engines)))
         for name, choice in policy_choices(folder, scenario, recorder.seed or 0).items():
             config = router_config(scenario, engines, choice)
-            proxies.append(stack.enter_context(router_proxy(name, folder / name, config)))
+            proxies.append(stack.enter_context(router_proxy(name, folder / f"router-{name}", config)))
         direct: list[float] = []
         for number in range(-1, ROUNDS):
             say(f"round {number + 1} of {ROUNDS}" if number >= 0 else "warming up")
@@ -170,7 +170,7 @@ def router_proxy(name: str, folder: Path, config: RouterConfig) -> Iterator[Prox
     folder.mkdir()
     path = folder / "router.json"
     config.write(path)
-    command = [Path(sys.executable).with_name("bes"), "router", "--config", path]
+    command = [str(Path(sys.executable).with_name("bes")), "router", "--config", str(path)]
     started = time.perf_counter()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
