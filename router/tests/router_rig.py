@@ -229,7 +229,7 @@ class AlwaysModel:
     def name(self) -> str:
         return "Always"
 
-    def choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:
+    def choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:  # noqa: ARG002 - a contract
         catalogue, model = self._catalogue, self._model
         engines = range(catalogue.model_first[model], catalogue.model_first[model + 1])
         ready = [engine for engine in engines if view.ready[engine]]
@@ -322,7 +322,8 @@ class Rig:
 
     @property
     def own(self) -> list[float]:
-        return list(self.running.router.tracker.own)
+        own = self.running.router.tracker.own
+        return [own[engine] for engine in range(len(own))]
 
     def errors(self) -> dict[str, int]:
         return {str(reason): count for reason, count in self.running.router.metrics.errors.items() if count}

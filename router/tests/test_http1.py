@@ -1,5 +1,7 @@
 """Heads and chunked bodies: strict where two readers could disagree, and indifferent to how bytes arrive."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -108,7 +110,7 @@ def test_a_good_beginning_of_a_head_is_never_refused(lines: list[bytes], data: s
 
 def pieces(raw: bytes, cuts: list[int]) -> list[bytes]:
     edges = [0, *sorted({cut % (len(raw) + 1) for cut in cuts}), len(raw)]
-    return [raw[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [raw[a:b] for a, b in pairwise(edges) if a < b]
 
 
 @given(
@@ -121,7 +123,9 @@ def pieces(raw: bytes, cuts: list[int]) -> list[bytes]:
 def test_a_chunked_body_is_the_same_however_it_arrives(
     chunks: list[bytes], extension: bytes, trailer: bytes, after: bytes, cuts: list[int]
 ) -> None:
-    framed = b"".join(b"%X%b\r\n%b\r\n" % (len(each), extension, each) for each in chunks) + b"0\r\n" + trailer + b"\r\n"
+    framed = (
+        b"".join(b"%X%b\r\n%b\r\n" % (len(each), extension, each) for each in chunks) + b"0\r\n" + trailer + b"\r\n"
+    )
     body = ChunkedBody(10_000)
     rest: bytes | None = None
     for piece in pieces(framed + after, cuts):

@@ -3,6 +3,7 @@
 The first line says scenario and policy. Prompts are never in it.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -64,4 +65,6 @@ class DecisionLog:
             act(self._file)
         except OSError as error:
             log.error("the decision log %s ends here: %s", self._path, error)
+            with contextlib.suppress(OSError):  # it would flush once more
+                self._file.close()
             self._file = None

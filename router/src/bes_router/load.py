@@ -14,6 +14,7 @@ from typing import Protocol
 from bes_api.router_config import DirectLoad
 from bes_router import fetch
 from bes_router.errors import UpstreamError
+from bes_router.policy.layout import Floats
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +23,11 @@ class Figures(Protocol):
     """The part of the load tracker that takes figures."""
 
     @property
-    def own(self) -> Sequence[float]:
+    def own(self) -> Floats:
         """This router's requests in flight per engine."""
         ...
 
-    def snapshot(self, counts: Sequence[float | None], own_then: Sequence[float], at: float) -> None:
+    def snapshot(self, counts: Sequence[float | None], own_then: Floats, at: float) -> None:
         """Take requests in flight per engine (None: unknown) that were true at ``at``, with own counts of then."""
 
 

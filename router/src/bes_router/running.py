@@ -57,7 +57,7 @@ class RunningRouter:
         self._background: list[asyncio.Task[None]] = []
         metrics.publish(
             Gauges(
-                in_flight=lambda: tracker.own,
+                in_flight=lambda: [tracker.own[engine] for engine in range(len(engines))],
                 ready=lambda: [backend is not None and backend.ready for backend in self.router.backends],
                 figures_age_seconds=self._figures_age,
                 figures_known=lambda: self._load.known(time.monotonic()),
