@@ -121,7 +121,7 @@ def test_an_interval_of_nothing_is_refused() -> None:
 SUBJECT = Subject("sha256:" + "0" * 64, ("only",), 10.0)
 
 
-def evaluated() -> tuple[WorkloadOutcome, ...]:
+def evaluated(threads: int = 1) -> tuple[WorkloadOutcome, ...]:
     """Two workloads, one with two realisations; `steady` earns .5 everywhere, `fickle` what the workload says."""
     earned = {"calm/1": 0.9, "calm/2": 0.7, "burst/1": 0.2}
 
@@ -132,7 +132,7 @@ def evaluated() -> tuple[WorkloadOutcome, ...]:
         return run_of(list(workload.time), [earned[workload.id]] * len(workload), engine=1)
 
     policies = {"steady": steady, "fickle": fickle}
-    return evaluate(SUBJECT, policies, map(workload_of, earned), comparator="steady")
+    return evaluate(SUBJECT, policies, map(workload_of, earned), "steady", threads)
 
 
 def test_realisations_are_averaged_before_workloads_are_compared() -> None:
@@ -154,6 +154,10 @@ def test_the_best_static_is_chosen_workload_by_workload() -> None:
     third = compare("third", {"calm": 0.7, "burst": 0.6}, BEST_STATIC, best_of_each(scores))
     assert [third.mean, third.worst] == pytest.approx([0.0, -0.1])
     assert report_of(SUBJECT, evaluated(), statics=["steady", "fickle"]).comparisons == ()
+
+
+def test_threads_change_nothing() -> None:
+    assert evaluated(threads=4) == evaluated()
 
 
 def test_only_other_policies_differ_from_the_comparator() -> None:

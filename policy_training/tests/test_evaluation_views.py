@@ -11,7 +11,7 @@ from rich.console import Console
 from bes_api.report import EvaluationReport
 from bes_training.evaluation.comparison import Subject, evaluate, report_of
 from bes_training.evaluation.plots import burst_over_time, differences, performance_over_load
-from bes_training.evaluation.table import comparisons_table, policies_table, tasks_table
+from bes_training.evaluation.table import comparisons_tables, policies_table, tasks_table
 from bes_training.workloads.suite import load_suite
 from bes_training.workloads.traces import Part
 from bes_training.workloads.workload import Setting, Workload
@@ -68,7 +68,7 @@ def test_the_tasks_table_has_a_column_per_task(report: EvaluationReport) -> None
 
 
 def test_the_comparisons_table_says_points_and_the_worst_workload(report: EvaluationReport) -> None:
-    text = rendered(comparisons_table(report))
+    text = "".join(map(rendered, comparisons_tables(report)))
     assert "-20.00" in text  # 0.3 against 0.5
     assert "best static of each workload" in text
 

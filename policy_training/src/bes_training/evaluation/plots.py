@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ COMPARATOR_STYLE = {"color": "black", "linestyle": "--"}
 def performance_over_load(report: EvaluationReport, suite: Suite, path: Path) -> None:
     """Performance over the load multiple, a panel per family that has multiples, a line per policy."""
     families = list(dict.fromkeys(item.family for item in suite.workloads if item.multiple is not None))
-    figure = Figure(figsize=(3.2 * len(families), 3.8), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(families), 4.2), layout="constrained")
     panels = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]
     styles = _styles(report)
     for axes, family in zip(panels, families, strict=True):
@@ -36,7 +37,7 @@ def performance_over_load(report: EvaluationReport, suite: Suite, path: Path) ->
         _tidy(axes)
     panels[0].set_ylabel("performance, % of peak")
     figure.supxlabel(f"mean load in multiples of base ({report.base_rate:g} requests/s)", fontsize=10)
-    _legend(figure, panels[0])
+    _legend(figure, panels[0], "outside upper center")
     figure.savefig(path, dpi=150)
 
 
@@ -135,6 +136,8 @@ def _tidy(axes: Axes) -> None:
     axes.tick_params(labelsize=8)
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
+def _legend(
+    figure: Figure, axes: Axes, place: Literal["outside lower center", "outside upper center"] = "outside lower center"
+) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels)), fontsize=8, frameon=False)
+    figure.legend(handles, labels, loc=place, ncols=min(4, len(labels)), fontsize=8, frameon=False)

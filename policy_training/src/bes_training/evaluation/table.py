@@ -14,12 +14,14 @@ def policies_table(report: EvaluationReport) -> RenderableType:
     names = list(dict.fromkeys(outcome.policy for outcome in report.outcomes))
     workloads = {outcome.workload for outcome in report.outcomes}
     table = Table(
-        title=f"{len(workloads)} workloads, base {report.base_rate:g} requests/s, "
-        f"windows of {report.window_seconds:g} s; percent of peak",
+        title=f"{len(workloads)} workloads, base {report.base_rate:g} requests/s; percent of peak, "
+        f"windows of {report.window_seconds:g} s",
     )
-    table.add_column("policy")
-    for heading in ("performance", "in time", "windows ≥ 96 %", "windows ≥ 98 %", "worst workload", "differs"):
+    table.add_column("policy", no_wrap=True)
+    for heading in ("perf.", "in time", "≥ 96 %", "≥ 98 %", "worst"):
         table.add_column(heading, justify="right")
+    table.add_column("on workload", no_wrap=True)
+    table.add_column("differs", justify="right")
     rows = {name: [each for each in report.outcomes if each.policy == name] for name in names}
     for name in sorted(names, key=lambda name: -fmean(mean_per_workload(rows[name], name).values())):
         table.add_row(*_policy_row(name, rows[name]), style="bold" if name == report.comparator else None)
@@ -43,24 +45,21 @@ def tasks_table(report: EvaluationReport) -> RenderableType:
     return table
 
 
-def comparisons_table(report: EvaluationReport) -> RenderableType:
-    """Paired differences in points of peak, with their 95 % intervals and the worst workload."""
-    table = Table(title="differences in points (1 % of peak), paired over workloads, 95 % interval")
-    for heading in ("policy", "less"):
-        table.add_column(heading)
-    for heading in ("mean", "interval", "worst"):
-        table.add_column(heading, justify="right")
-    table.add_column("on workload")
-    for each in report.comparisons:
-        table.add_row(
-            each.policy,
-            each.against,
-            _points(each.mean),
-            f"{_points(each.low)} .. {_points(each.high)}",
-            _points(each.worst),
-            each.worst_workload,
-        )
-    return table
+def comparisons_tables(report: EvaluationReport) -> list[RenderableType]:
+    """A table per opponent: paired differences in points of peak, 95 % intervals, the worst workload."""
+    tables: list[RenderableType] = []
+    for against in dict.fromkeys(each.against for each in report.comparisons):
+        table = Table(title=f"points of peak above {against}, paired over workloads")
+        table.add_column("policy", no_wrap=True)
+        for heading in ("mean", "95 % interval", "worst"):
+            table.add_column(heading, justify="right")
+        table.add_column("on workload", no_wrap=True)
+        for each in report.comparisons:
+            if each.against == against:
+                reach = f"{_points(each.low)} .. {_points(each.high)}"
+                table.add_row(each.policy, _points(each.mean), reach, _points(each.worst), each.worst_workload)
+        tables.append(table)
+    return tables
 
 
 def _policy_row(name: str, outcomes: list[WorkloadOutcome]) -> list[str]:
@@ -73,7 +72,8 @@ def _policy_row(name: str, outcomes: list[WorkloadOutcome]) -> list[str]:
         _percent(fmean(each.in_time for each in outcomes)),
         _percent(fmean(each.windows_above_96 for each in outcomes)),
         _percent(fmean(each.windows_above_98 for each in outcomes)),
-        f"{_percent(scores[worst])} {worst}",
+        _percent(scores[worst]),
+        worst,
         _percent(fmean(differs)) if differs else "-",
     ]
 

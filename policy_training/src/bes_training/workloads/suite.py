@@ -22,7 +22,7 @@ from bes_training.workloads.workload import Floats, Setting, Workload
 
 UNITS = 60.0
 """Length of a workload in units of time (seconds, unless the base rate is below 33/s)."""
-MAX_REQUESTS = 30_000
+MAX_REQUESTS = 20_000
 """A workload is shorter where it would hold more: the suite evaluates in seconds."""
 WALK_STEP_UNITS = 0.5
 WALK_DEVIATION = 0.4
