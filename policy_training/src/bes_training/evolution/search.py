@@ -1,0 +1,106 @@
+"""One search by CMA-ES over a space: generations on few traces, validation that picks, progress and Ctrl-C."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import cma
+import numpy as np
+from numpy.typing import NDArray
+
+from bes_training.evolution.spaces import Space
+from bes_training.evolution.traces import Field
+
+Float = NDArray[np.float64]
+REGRET = 3.0
+"""Weight of losing to the best simple rule on a trace: keeps the search from paying for bursts at 1x."""
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How hard to search. ``decisions`` are simulated ones, validation left out."""
+
+    decisions: int
+    seed: int
+    population: int = 16
+    traces_per_generation: int = 24
+    sigma: float = 0.5
+    validate_every: int = 8
+    patience: float = 1e-3
+    """A search whose step has shrunk to this share of its start has converged and stops."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search kept: the vector that validated best."""
+
+    name: str
+    vector: Float
+    validation_loss: float
+    decisions: int
+    generations: int
+    curve: tuple[tuple[int, float], ...] = field(default=())
+    """(decisions, validation loss) at each validation."""
+
+
+def objective(losses: Float, reference: Float | None) -> Float:
+    """Mean loss per brain, plus the penalty for losing to ``reference`` (the best simple rule's loss per trace)."""
+    mean: Float = losses.mean(axis=1)
+    if reference is None:
+        return mean
+    penalty: Float = REGRET * np.maximum(0.0, losses - reference).mean(axis=1)
+    return mean + penalty
+
+
+def search(
+    space: Space,
+    training: Field,
+    validation: Field,
+    settings: SearchSettings,
+    reference: tuple[Float, Float] | None = None,
+    on_generation: Callable[[int, float], None] | None = None,
+) -> Found:
+    """Search ``space``. ``reference``: losses of the best simple rule on all training and all validation traces.
+
+    ``on_generation`` is told the decisions spent so far and the best validation loss; an exception it raises ends the
+    search.
+    """
+    generator = np.random.default_rng(settings.seed)
+    options: dict[str, Any] = {
+        "popsize": settings.population,
+        "seed": settings.seed + 1,
+        "verbose": -9,
+        "CMA_diagonal": space.diagonal,
+    }
+    strategy = cma.CMAEvolutionStrategy(np.zeros(space.size), settings.sigma, options)
+    everything = range(len(validation.traces))
+    spent_before = training.decisions
+    best, best_loss, curve = space.start, np.inf, []
+    generation = 0
+
+    def validate(points: list[Float]) -> None:
+        nonlocal best, best_loss
+        vectors = [space.at(point) for point in points]
+        losses = validation.losses([space.brain(vector) for vector in vectors], everything)
+        values = objective(losses, reference[1] if reference else None)
+        index = int(values.argmin())
+        if values[index] < best_loss:
+            best, best_loss = vectors[index], float(values[index])
+        curve.append((training.decisions - spent_before, float(values[index])))
+
+    validate([np.zeros(space.size)])
+    while training.decisions - spent_before < settings.decisions:
+        which = generator.choice(len(training.traces), settings.traces_per_generation, replace=False).tolist()
+        points = strategy.ask()
+        losses = training.losses([space.brain(space.at(point)) for point in points], which)
+        values = objective(losses, reference[0][which] if reference else None)
+        strategy.tell(points, values.tolist())
+        generation += 1
+        if generation % settings.validate_every == 0:
+            validate([np.asarray(strategy.result.xfavorite), np.asarray(points[int(values.argmin())])])
+        if on_generation is not None:
+            on_generation(training.decisions - spent_before, best_loss)
+        if float(np.max(strategy.stds)) < settings.patience * settings.sigma:
+            break
+    validate([np.asarray(strategy.result.xfavorite)])
+    return Found(space.name, best, best_loss, training.decisions - spent_before, generation, tuple(curve))

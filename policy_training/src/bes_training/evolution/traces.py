@@ -1,0 +1,92 @@
+"""The traces of a search: workloads with their circumstances, and what a brain loses on them.
+
+Figure age, scrape phase, clock skew, router count and dying engines are drawn here, once per trace, so that every
+policy and every opponent meets the same ones (common random numbers).
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bes_api.scenario import Scenario
+from bes_router.policy.layout import Catalogue
+from bes_training.simulation import kernel
+from bes_training.simulation.simulate import (
+    Circumstances,
+    LoadFigures,
+    compiled_catalogue,
+    new_simulation,
+    outcomes_of,
+    play,
+)
+from bes_training.workloads.training import training_workload
+from bes_training.workloads.workload import Setting, Workload
+
+Float = NDArray[np.float64]
+INTERVALS = (0.0, 1.0, 5.0, 15.0)
+MAX_SKEW_SECONDS = 30.0
+DEATH_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One workload with what surrounds it."""
+
+    workload: Workload
+    circumstances: Circumstances
+
+
+def draw_trace(generator: np.random.Generator, scenario: Scenario, setting: Setting, requests: int) -> Trace:
+    """A random training trace: half of them with one router and live figures, the others with 1-4 and any age."""
+    plain = generator.random() < 0.5
+    workload = training_workload(generator, setting, max_requests=requests, max_routers=1 if plain else 4)
+    routers = int(workload.router.max(initial=0)) + 1
+    figures = LoadFigures.live(routers) if plain else _figures(generator, routers)
+    engines = sum(model.max_replicas for model in scenario.models)
+    deaths = _deaths(generator, engines, workload.duration) if generator.random() < DEATH_SHARE else ()
+    return Trace(workload, Circumstances(figures=figures, deaths=deaths))
+
+
+def _figures(generator: np.random.Generator, routers: int) -> LoadFigures:
+    interval = float(generator.choice(INTERVALS))
+    if interval == 0.0:
+        return LoadFigures.live(routers)
+    drawn = LoadFigures.old(routers, interval, generator)
+    skew = tuple(float(each) for each in generator.uniform(0.0, MAX_SKEW_SECONDS, routers) * (generator.random() < 0.2))
+    return LoadFigures(drawn.interval, drawn.phase, drawn.delay, tuple(-each for each in skew))
+
+
+def _deaths(generator: np.random.Generator, engines: int, duration: float) -> tuple[tuple[float, int, bool], ...]:
+    engine = int(generator.integers(engines))
+    down, up = np.sort(generator.uniform(0.1, 0.9, 2)) * duration
+    return ((float(down), engine, False), (float(up), engine, True))
+
+
+class Field:
+    """A set of traces on which brains are measured, two (or more) at a time."""
+
+    def __init__(self, scenario: Scenario, traces: Sequence[Trace], threads: int) -> None:
+        self.catalogue: Catalogue = compiled_catalogue(scenario.model_dump_json())
+        self.traces = tuple(traces)
+        self.decisions = 0
+        self._max_in_flight = scenario.max_in_flight
+        self._threads = threads
+
+    def losses(self, brains: Sequence[kernel.Brain], which: Sequence[int]) -> Float:
+        """1 - performance / peak of each brain on each chosen trace: [len(brains), len(which)]."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            rows = list(pool.map(lambda brain: self._losses(brain, which), brains))
+        self.decisions += len(brains) * sum(len(self.traces[index].workload) for index in which)
+        return np.array(rows)
+
+    def _losses(self, brain: kernel.Brain, which: Sequence[int]) -> list[float]:
+        return [self._loss(brain, self.traces[index]) for index in which]
+
+    def _loss(self, brain: kernel.Brain, trace: Trace) -> float:
+        simulation = new_simulation(self.catalogue, trace.workload, self._max_in_flight, trace.circumstances)
+        play(simulation, brain)
+        outcomes = outcomes_of(simulation)
+        return 1.0 - float(outcomes.reward.sum() / outcomes.peak.sum())
