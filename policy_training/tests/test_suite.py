@@ -59,6 +59,14 @@ def test_a_realised_workload_never_changes(name: str, expected: str) -> None:
     assert digest(realise(definition, Part.TEST, 102, SETTING)) != expected
 
 
+@pytest.mark.parametrize(("part", "expected"), [(Part.TEST, "a7955d316cc5f696"), (Part.VALIDATION, "b947e674db6bf60f")])
+def test_no_workload_of_a_committed_suite_ever_changes(part: Part, expected: str) -> None:
+    content = hashlib.sha256()
+    for workload in load_suite(part).realise(SETTING):
+        content.update(f"{workload.id} {digest(workload)}\n".encode())
+    assert content.hexdigest()[:16] == expected
+
+
 @pytest.mark.parametrize("part", [Part.TEST, Part.VALIDATION])
 def test_every_workload_has_its_load_and_a_bounded_length(part: Part) -> None:
     suite = load_suite(part)
