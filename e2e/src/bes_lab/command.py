@@ -1,6 +1,8 @@
 """The lab's subcommands of `bes`; `bench` brings its own."""
 
+from bes_lab.demo import DEMO
 from bes_lab.engine.command import ENGINE
 from bes_lab.local.command import LOCAL
+from bes_lab.replay.command import REPLAY
 
-__all__ = ["ENGINE", "LOCAL"]
+__all__ = ["DEMO", "ENGINE", "LOCAL", "REPLAY"]

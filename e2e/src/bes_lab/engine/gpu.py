@@ -146,7 +146,7 @@ class VirtualGPU:
             bounds.append(max(0, more) * decode_seconds(catalogue, model, batch, context))
         base = engine * self._stride
         if state.prefill_count[engine]:
-            fewest = min(state.output[slot] for slot in state.prefill[base : base + state.prefill_count[engine]])
+            fewest = min(state.output[state.prefill[base + place]] for place in range(state.prefill_count[engine]))
             bounds.append((fewest - 1) * decode_seconds(catalogue, model, 1, 0))
         if state.waiting[engine]:
             bounds.append(0.0 if state.partial[engine] else catalogue.prefill_base[model])

@@ -31,7 +31,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     up.add_argument(
         "--policy",
         metavar="NAME|FOLDER",
-        help="instead of the service's: DeadlineAware, Priced, Threshold, Static(MODEL), or an artifact's folder",
+        help="instead of the service's: a rule (DeadlineAware, Priced, Threshold) or a model, with /PLACEMENT if "
+        "wanted, or an artifact's folder",
     )
     up.add_argument("--logs", type=Path, metavar="FOLDER", help="where logs go (default: a new temporary folder)")
     up.add_argument("--decision-log", type=Path, metavar="FILE", help="the router writes every decision there")

@@ -1,5 +1,6 @@
-"""Names of policies as commands take them: a rule, a rule with its placement, one model, or an artifact's folder."""
+"""Names of policies as commands take them: a rule or a model, with its placement, or an artifact's folder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from bes_api.router_config import (
@@ -18,29 +19,31 @@ from bes_api.service import BestEffortService, PolicyType, RuleType, StaticSetti
 from bes_lab.errors import TargetError
 from bes_router.policy.artifact import read_artifact
 
-_RULES = {"DeadlineAware": DeadlineAwarePolicy, "Priced": PricedPolicy, "Threshold": ThresholdPolicy}
+_Rule = DeadlineAwarePolicy | PricedPolicy | ThresholdPolicy
+_RULES: Mapping[str, type[_Rule]] = {
+    "DeadlineAware": DeadlineAwarePolicy,
+    "Priced": PricedPolicy,
+    "Threshold": ThresholdPolicy,
+}
 
 
 def choice_of(text: str, scenario: Scenario) -> PolicyChoice:
-    """Read `RULE[@PLACEMENT]`, `Static(MODEL)[@PLACEMENT]` or the path of an artifact's folder."""
+    """Read `RULE` or `MODEL` (always that model), each with `/PLACEMENT` if wanted, or an artifact's folder."""
     if Path(text).is_dir():
         return artifact_choice(Path(text))
-    name, _, place = text.partition("@")
+    name, _, place = text.partition("/")
+    models = [model.name for model in scenario.models]
     try:
         placement = Placement(place) if place else Placement.LEAST_LOADED
     except ValueError:
-        raise TargetError(f"policy {text}: placement: expected one of {', '.join(Placement)}") from None
-    if name.startswith("Static(") and name.endswith(")"):
-        model = name[len("Static(") : -1]
-        models = [each.name for each in scenario.models]
-        if model not in models:
-            raise TargetError(f"policy {text}: no model {model!r}; the service has {', '.join(models)}")
-        return StaticPolicy(model=model, placement=placement)
+        raise TargetError(f"policy {text}: placement {place!r}: expected one of {', '.join(Placement)}") from None
+    if name in models:
+        return StaticPolicy(model=name, placement=placement)
     if name in _RULES:
         return _RULES[name](placement=placement)
     raise TargetError(
-        f"policy {text}: expected {', '.join(_RULES)}, Static(MODEL), each with @PLACEMENT if wanted, or the folder of "
-        "an artifact"
+        f"policy {text}: expected a rule ({', '.join(_RULES)}) or a model ({', '.join(models)}), each with /PLACEMENT "
+        "if wanted, or the folder of an artifact"
     )
 
 
@@ -72,4 +75,4 @@ def name_of(choice: PolicyChoice) -> str:
     """The policy's name in tables and pictures."""
     name = f"Static({choice.model})" if isinstance(choice, StaticPolicy) else choice.type
     placement = getattr(choice, "placement", Placement.LEAST_LOADED)
-    return name if placement is Placement.LEAST_LOADED else f"{name}@{placement}"
+    return name if placement is Placement.LEAST_LOADED else f"{name}/{placement}"

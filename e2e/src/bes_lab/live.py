@@ -1,0 +1,106 @@
+"""One live run: a fresh local service under one policy, the same arrivals over real HTTP, judged.
+
+Engines and router are started anew for every run; nothing of the run before is left in a queue.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bes_api.router_config import DirectLoad, PolicyChoice, RulePolicy
+from bes_api.scenario import Scenario
+from bes_lab.clips import Arrivals
+from bes_lab.local.policies import name_of
+from bes_lab.local.service import LocalService, Plan
+from bes_lab.replay.bodies import bodies_of
+from bes_lab.replay.client import send_all
+from bes_lab.replay.outcomes import Outcomes, Summary, judge, summarize
+
+DRAIN_SECONDS = 6.0
+_BUCKET = re.compile(r'^bes_router_dispatch_seconds_bucket\{le="([^"]+)"\} (\S+)$', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A policy that takes part, under the name that table and picture show."""
+
+    name: str
+    choice: PolicyChoice
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is the same for every contender."""
+
+    service: str
+    scenario: Scenario
+    load: DirectLoad
+    fallback: RulePolicy
+    arrivals: Arrivals
+    folder: Path
+
+
+@dataclass(frozen=True)
+class LiveRun:
+    """What one contender made of the arrivals."""
+
+    contender: Contender
+    outcomes: Outcomes
+    summary: Summary
+    cpu_seconds: dict[str, float]
+    """CPU time by process while the requests ran."""
+    router_p50_seconds: float
+    """The router's own added time: from a request's last byte to its sending, the median."""
+    invalid_before: tuple[str, ...]
+    """Why earlier attempts of this run did not count."""
+
+
+def contender(choice: PolicyChoice) -> Contender:
+    """A policy under its usual name."""
+    return Contender(name_of(choice), choice)
+
+
+def run_live(stage: Stage, who: Contender, attempts: int) -> LiveRun:
+    """Run until a run is valid, at most ``attempts`` times; the last one is returned either way."""
+    reasons: list[str] = []
+    while True:
+        run = _run_once(stage, who, tuple(reasons))
+        if run.summary.valid or len(reasons) + 1 >= attempts:
+            return run
+        reasons.extend(run.summary.invalid_because[:1])
+
+
+def _run_once(stage: Stage, who: Contender, before: tuple[str, ...]) -> LiveRun:
+    folder = stage.folder / re.sub(r"[^A-Za-z0-9.-]+", "-", who.name).strip("-")
+    plan = Plan(stage.service, stage.scenario, who.choice, stage.fallback, stage.load, folder)
+    bodies = bodies_of(stage.arrivals, stage.scenario.tasks)
+    with LocalService(plan) as service:
+        used = service.cpu_seconds()
+        measured = send_all(service.url, stage.arrivals.time.tolist(), bodies, DRAIN_SECONDS)
+        service.check()
+        cpu = {name: seconds - used[name] for name, seconds in service.cpu_seconds().items()}
+        router_p50 = median_of_buckets(service.metrics())
+    outcomes = judge(stage.scenario, stage.arrivals, measured)
+    summary = summarize(stage.scenario, outcomes, measured)
+    return LiveRun(who, outcomes, summary, cpu, router_p50, before)
+
+
+def median_of_buckets(page: str) -> float:
+    """Median of the router's dispatch histogram on its metrics page, interpolated in its bucket; NaN where empty."""
+    buckets = [(float(bound), float(count)) for bound, count in _BUCKET.findall(page)]
+    return _quantile(buckets, 0.5)
+
+
+def _quantile(buckets: Sequence[tuple[float, float]], share: float) -> float:
+    if not buckets or buckets[-1][1] == 0:
+        return float("nan")
+    wanted = buckets[-1][1] * share
+    low, below = 0.0, 0.0
+    for bound, count in buckets:
+        if count >= wanted:
+            if bound == float("inf"):
+                return low
+            return low + (bound - low) * (wanted - below) / max(count - below, 1e-12)
+        low, below = bound, count
+    return low

@@ -1,0 +1,93 @@
+"""`bes replay TRACE URL`: an open loop against a router or an engine."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from bes_api.command import Command
+from bes_lab.clips import DEMO_CLIP, Clip
+from bes_lab.errors import TargetError
+from bes_lab.replay import report
+from bes_lab.replay.bodies import bodies_of
+from bes_lab.replay.client import Target, send_all
+from bes_lab.replay.outcomes import judge, summarize
+from bes_lab.replay.trace import MINUTE, Playing, arrivals_of, mix_of, read
+from bes_lab.scenario_file import read_scenario
+
+INVALID = 5
+"""Exit code of a run that may not be used."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `bes replay`."""
+    parser.add_argument("trace", help=f"a clip ({DEMO_CLIP} or a JSON file), or a CSV of requests or of minutes")
+    parser.add_argument("url", help="http://HOST:PORT of a router (or of one engine, with --model)")
+    parser.add_argument(
+        "--service",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the BestEffortService (or scenario) whose tasks, lengths, qualities and deadlines judge the run",
+    )
+    parser.add_argument("--rate", type=float, help="mean requests/s to scale to (default: as recorded)")
+    parser.add_argument("--speed", type=float, help="times as fast (default: 60 for minutes, 1 for requests)")
+    parser.add_argument("--seed", type=int, help="of arrivals and tasks (default: the clip's, else 0)")
+    parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop sending after that long")
+    parser.add_argument(
+        "--mix",
+        action="append",
+        default=[],
+        metavar="[SECOND:]TASK=WEIGHT,...",
+        help="shares of the tasks from a second on; repeat it for shifts (default: all alike)",
+    )
+    parser.add_argument("--model", help="name this model instead of the task (for an engine without a router)")
+    parser.add_argument("--stream", action="store_true", help="ask for streamed answers")
+    parser.add_argument("--drain", type=float, default=10.0, help="seconds to wait after the last send (default 10)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON instead of a table")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write replay.json and replay.png there")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0; 5 if the run was invalid by its own lateness."""
+    for name in ("rate", "speed", "duration"):
+        value = getattr(arguments, name)
+        if value is not None and not value > 0:
+            raise TargetError(f"--{name} {value:g}: expected a number above 0")
+    Target.of(arguments.url)
+    scenario = read_scenario(arguments.service)
+    trace = read(arguments.trace)
+    is_clip = isinstance(trace, Clip)
+    playing = Playing(
+        speed=arguments.speed or (MINUTE if is_clip else 1.0),
+        rate=arguments.rate,
+        seed=arguments.seed if arguments.seed is not None else trace.seed if isinstance(trace, Clip) else 0,
+        mix=mix_of(arguments.mix, scenario.tasks),
+        duration_seconds=arguments.duration,
+    )
+    arrivals = arrivals_of(trace, playing, scenario.tasks)
+    if not arrivals.time.size:
+        raise TargetError("nothing to send: the trace has no request in that time at that rate")
+    console = Console(stderr=True)
+    seconds = float(arrivals.time[-1])
+    with console.status(f"{arrivals.time.size} requests over {seconds:.0f} s to {arguments.url}"):
+        bodies = bodies_of(arrivals, scenario.tasks, arguments.model, stream=arguments.stream)
+        measured = send_all(arguments.url, arrivals.time.tolist(), bodies, arguments.drain)
+    outcomes = judge(scenario, arrivals, measured)
+    summary = summarize(scenario, outcomes, measured)
+    title = (
+        f"{arguments.trace}: {arrivals.time.size / max(seconds, 1e-9):.1f} requests/s on average, seed {playing.seed}"
+    )
+    if arguments.json:
+        print(report.to_json(summary.as_json()), file=sys.stdout)  # noqa: T201 - what --json promises
+    else:
+        report.print_summary(summary, title, Console())
+    if arguments.out is not None:
+        document = {"trace": arguments.trace, "seed": playing.seed, **summary.as_json()}
+        report.write_json(document, arguments.out / "replay.json")
+        report.draw(scenario, outcomes, title, arguments.out / "replay.png")
+    return 0 if summary.valid else INVALID
+
+
+REPLAY = Command("replay", "replay a trace against a URL, open loop", "lab", configure, run)
