@@ -15,11 +15,11 @@ HEAD_END = b"\r\n\r\n"
 MAX_CHUNK_LINE = 256  # a chunk's size with extensions; real ones have a few bytes
 MAX_TRAILER = 4096
 _HEX = frozenset(b"0123456789abcdefABCDEF")
-_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host"})
-_SPECIAL = _FRAMING | {b"connection", b"expect"}
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})  # at most once each
 # Not for the engine: hop-by-hop fields (RFC 9110, 7.6.1), what the router writes itself, and the client's credentials,
 # which are meant for this service and not for the program behind it.
-NOT_FORWARDED = _SPECIAL | {
+NOT_FORWARDED = _FRAMING | {
+    b"connection",
     b"keep-alive",
     b"proxy-authenticate",
     b"proxy-authorization",
@@ -35,14 +35,24 @@ Header = tuple[bytes, bytes]
 
 
 class RequestHead:
-    """One request's head. Field names are lower case; the order of fields is kept."""
+    """One request's head. Field names are lower case; ``forwarded`` are the fields that travel on, as bytes."""
 
-    __slots__ = ("chunked", "content_length", "expects_continue", "headers", "keep_alive", "method", "target")
+    __slots__ = (
+        "chunked",
+        "content_length",
+        "expects_continue",
+        "forwarded",
+        "headers",
+        "keep_alive",
+        "method",
+        "target",
+    )
 
     def __init__(self) -> None:
         self.method = b""
         self.target = b""
         self.headers: list[Header] = []
+        self.forwarded = b""
         self.content_length = 0
         self.chunked = False
         self.keep_alive = True
@@ -81,7 +91,7 @@ def parse_request_head(raw: bytes) -> RequestHead:
     if parser.get_http_version() != "1.1":
         raise MalformedMessageError("only HTTP/1.1 is spoken here; send the request as HTTP/1.1", status=505)
     head.method = parser.get_method()
-    _read_framing(head)
+    _read_fields(head)
     return head
 
 
@@ -92,19 +102,30 @@ def refuse_bare_line_ends(raw: bytes) -> None:
         raise MalformedMessageError("a line of the head does not end with CR LF; end every line with both")
 
 
-def _read_framing(head: RequestHead) -> None:
+def _read_fields(head: RequestHead) -> None:
+    """Take what frames and routes from the fields, and write those that travel on to the engine."""
     seen: dict[bytes, bytes] = {}
-    for name, value in head.headers:
-        if name in _SPECIAL:
-            if name in seen and name in _FRAMING:
+    kept = []
+    named: frozenset[bytes] | set[bytes] = frozenset()
+    for field in head.headers:
+        name = field[0]
+        if name not in NOT_FORWARDED:
+            kept.append(field)
+        elif name in _FRAMING:
+            if name in seen:
                 raise MalformedMessageError(f"the header field {name.decode()} is there twice; send it once")
-            seen[name] = value
-            if name == b"connection" and b"close" in tokens(value):
-                head.keep_alive = False
+            seen[name] = field[1]
+        elif name == b"connection":
+            named = named | tokens(field[1])
     if b"host" not in seen:
         raise MalformedMessageError("the header field host is missing; HTTP/1.1 requires it")
-    length = seen.get(b"content-length")
-    coding = seen.get(b"transfer-encoding")
+    head.keep_alive = b"close" not in named
+    head.forwarded = b"".join([b"%b: %b\r\n" % field for field in kept if field[0] not in named])
+    _read_framing(head, seen.get(b"content-length"), seen.get(b"transfer-encoding"))
+    head.expects_continue = seen.get(b"expect", b"").lower() == b"100-continue"
+
+
+def _read_framing(head: RequestHead, length: bytes | None, coding: bytes | None) -> None:
     if length is not None and coding is not None:
         raise MalformedMessageError("content-length and transfer-encoding together are ambiguous; send one of them")
     if length is not None:
@@ -112,25 +133,15 @@ def _read_framing(head: RequestHead) -> None:
         if not digits.isdigit() or len(digits) > 18:
             raise MalformedMessageError("content-length is not a plain number of bytes")
         head.content_length = int(digits)
-    if coding is not None:
+    elif coding is not None:
         if coding.strip(b" \t").lower() != b"chunked":
             raise MalformedMessageError("the only transfer-encoding understood here is chunked", status=501)
         head.chunked = True
-    head.expects_continue = seen.get(b"expect", b"").lower() == b"100-continue"
 
 
 def tokens(value: bytes) -> set[bytes]:
     """The members of a comma-separated field, lower case."""
     return {token.strip().lower() for token in value.split(b",")}
-
-
-def forwarded_fields(head: RequestHead) -> bytes:
-    """The fields that travel on to the engine, as bytes of a head."""
-    named: frozenset[bytes] | set[bytes] = NOT_FORWARDED
-    for name, value in head.headers:
-        if name == b"connection":
-            named = named | tokens(value)
-    return b"".join([b"%b: %b\r\n" % field for field in head.headers if field[0] not in named])
 
 
 class ChunkedBody:

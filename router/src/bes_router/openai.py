@@ -16,8 +16,8 @@ DEFAULT_MAX_TOKENS = 16  # OpenAI's default for completions, which the engines s
 MAX_TOKENS_LIMIT = 1 << 31
 _KEY = b'"model"'
 _ESCAPED_LETTER = b"\\u006"  # every letter of "model" escapes to \u006x: without it a key can be found as text
-_COLON = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*")
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_COLON = re.compile(rb"[ \t\r\n]*:")
+_VALUE = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*("[^"\\]*(?:\\.[^"\\]*)*"|null)', re.DOTALL)
 _STRUCTURE = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
 _OPEN = frozenset(b"{[")
 _CLOSE = frozenset(b"}]")
@@ -115,12 +115,10 @@ def _model_span(body: bytes) -> tuple[int, int]:
 
 def _value_span(body: bytes, key_end: int) -> tuple[int, int]:
     """The span of a string or null after a key that ends at ``key_end``."""
-    colon = _COLON.match(body, key_end)
-    if colon is None:
+    value = _VALUE.match(body, key_end)
+    if value is None:
         raise _bad("model cannot be found in the body", "model")
-    start = colon.end()
-    value = _STRING.match(body, start)
-    return (start, value.end()) if value else (start, start + len(b"null"))
+    return value.span(1)
 
 
 def error_body(status: int, message: str, code: str | None = None, param: str | None = None) -> bytes:

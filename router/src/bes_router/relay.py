@@ -21,8 +21,8 @@ class Client(Protocol):
         """False while the client takes nothing."""
         ...
 
-    def begin(self, head: bytes, must_close: bool) -> None:
-        """Write an answer's head (without its empty line); ``must_close``: its end is the connection's."""
+    def begin(self, head: bytes, must_close: bool, data: bytes) -> None:
+        """Write an answer's head (it lacks its empty line) and first bytes; ``must_close``: its end is EOF."""
 
     def write(self, data: bytes) -> None:
         """Write raw bytes of the answer."""
@@ -136,12 +136,15 @@ class Exchange:
         if self._paused:
             upstream.pause()
 
-    def on_head(self, status: int, head: bytes, until_close: bool) -> None:
-        """Relay the head with the router's own fields behind the engine's."""
+    def on_head(self, status: int, head: bytes, until_close: bool, data: bytes) -> None:
+        """Relay the head, the router's own fields behind the engine's, and the first bytes."""
         self._request = b""
         self.status = status
-        self.touched = time.monotonic()
-        self._client.begin(head + self.explanation, until_close)
+        self.touched = now = time.monotonic()
+        if data:
+            self.first_byte_at = now
+            self._outcome.first_byte(self, now)
+        self._client.begin(head + self.explanation, until_close, data)
 
     def on_data(self, data: bytes) -> None:
         """Relay raw bytes."""

@@ -10,7 +10,7 @@ from bes_router.backends import Backend, backends_of
 from bes_router.decider import Decider
 from bes_router.decision_log import DecisionLog
 from bes_router.errors import Reason, RefusedRequestError
-from bes_router.http1 import Header, RequestHead, forwarded_fields
+from bes_router.http1 import Header, RequestHead
 from bes_router.lease import Lease
 from bes_router.metrics import Metrics
 from bes_router.openai import CompletionRequest
@@ -59,6 +59,7 @@ class Router:
             config.backends, self._model_names, catalogue, tracker.set_ready
         )
         self._explanations = self._explain(decider.name) if config.explain_headers else None
+        self._labels = [b"" if each is None else _field(each.label).encode("ascii") for each in self.backends]
         self._listed = [*self._task_names, *self._model_names]
         self._created = int(started)
 
@@ -172,20 +173,19 @@ class Router:
         self.metrics.decisions[task][backend.model] += 1
         explanation = b""
         if self._explanations is not None:
-            figures = b"%d; backend=%b; load=%.1f" % (
+            explanation = b"%b%d; backend=%b; load=%.1f" % (
+                self._explanations[task][backend.model],
                 self._number,
-                _field(backend.label).encode("ascii"),
+                self._labels[backend.engine],
                 view.load[backend.engine],
             )
-            explanation = self._explanations[task][backend.model] + figures
         payload = openai.spliced(body, completion, backend.served)
         return Exchange(
             connection,
             self,
             backend,
             Lease(tracker, backend.engine, arrival),
-            request=b"%b%bcontent-length: %d\r\n\r\n%b"
-            % (backend.request_head, forwarded_fields(head), len(payload), payload),
+            request=b"%b%bcontent-length: %d\r\n\r\n%b" % (backend.request_head, head.forwarded, len(payload), payload),
             task=task,
             arrival=arrival,
             stream=completion.stream,

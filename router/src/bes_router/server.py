@@ -191,11 +191,11 @@ class ClientConnection(asyncio.Protocol):
         """An answer of the router's own, which closes the connection where the request or the router wants that."""
         return http1.response(status, body, headers, close=self._closing)
 
-    def begin(self, head: bytes, must_close: bool) -> None:
-        """Write the head of an engine's answer."""
+    def begin(self, head: bytes, must_close: bool, data: bytes) -> None:
+        """Write the head and the first bytes of an engine's answer."""
         if must_close or self._service.draining:
             self._closing = True
-        self.write(head + (b"\r\nconnection: close\r\n\r\n" if self._closing else HEAD_END))
+        self.write(b"%b%b%b" % (head, b"\r\nconnection: close\r\n\r\n" if self._closing else HEAD_END, data))
 
     def write(self, data: bytes) -> None:
         """Write to the client, if it is still there."""

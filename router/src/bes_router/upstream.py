@@ -21,8 +21,11 @@ _NOT_RELAYED = frozenset({b"connection", b"keep-alive", b"proxy-connection"})
 class Answered(Protocol):
     """Whoever waits for the answer. After `on_complete` or `on_broken` nothing more is told."""
 
-    def on_head(self, status: int, head: bytes, until_close: bool) -> None:
-        """The head, without its last empty line and without connection fields; ``until_close``: the end is EOF."""
+    def on_head(self, status: int, head: bytes, until_close: bool, data: bytes) -> None:
+        """The head, without its last empty line and without connection fields, and what of the body came with it.
+
+        ``until_close``: the answer's end is EOF.
+        """
 
     def on_data(self, data: bytes) -> None:
         """Raw bytes of the body, in the answer's own framing."""
@@ -44,10 +47,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._waiting: Answered | None = None
         self._used = False
         self._paused = False
+        self._parser = httptools.HttpResponseParser(self)
         self._reset()
 
     def _reset(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
         self._raw = b""  # the head's bytes until it is whole
         self._head_done = False
         self._head_told = False
@@ -137,30 +140,28 @@ class UpstreamConnection(asyncio.Protocol):
                 if len(self._raw) > MAX_HEAD_BYTES:
                     self._break(Reason.BAD_RESPONSE, "the engine's answer has too large a head")
                 return
-            rest = self._tell_head(waiting)
-            if rest is None:
+            if not self._tell_head(waiting):
                 return
-            data = rest
-        if data:
+        else:
             waiting.on_data(data)
         if self._complete and self._waiting is waiting:
             self._finish(waiting, self._keep)
 
-    def _tell_head(self, waiting: Answered) -> bytes | None:
-        """Pass the head on; the bytes after it, or None where the answer is refused."""
-        head, found, rest = self._raw.partition(HEAD_END)
+    def _tell_head(self, waiting: Answered) -> bool:
+        """Pass on the head and what came with it; False where the answer is refused."""
+        head, found, data = self._raw.partition(HEAD_END)
         status = self._parser.get_status_code()
         if not found or self._framings > 1 or status < 200:
             self._break(Reason.BAD_RESPONSE, "the engine's answer has an ambiguous head")
-            return None
+            return False
         if not self._plain or not head.startswith(b"HTTP/1.1 "):
             reason = head.partition(b"\r\n")[0].partition(b" ")[2]
             kept = [b"%b: %b" % field for field in self._fields if field[0] not in _NOT_RELAYED]
             head = b"\r\n".join([b"HTTP/1.1 " + reason, *kept])
         self._raw = b""
         self._head_told = True
-        waiting.on_head(status, head, self._until_close)
-        return rest
+        waiting.on_head(status, head, self._until_close, data)
+        return True
 
     @property
     def _until_close(self) -> bool:
