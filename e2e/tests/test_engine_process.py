@@ -1,0 +1,188 @@
+"""A real `bes engine` process: vLLM's API over a real socket, latencies as the formula says."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lab_http import ask, begin, complete
+from lab_scenarios import scenario
+
+from bes_api.handover import dump_document
+from bes_api.scenario import Scenario
+from bes_lab.engine.process import EngineAddresses
+from bes_lab.local.children import Children, bes
+from bes_router.policy.catalogue import catalogue_of
+from bes_router.policy.formula import idle_latency
+
+TOLERANCE = 0.006
+"""Seconds: one tick of the loop's timer, a socket, and a busy test machine."""
+
+
+def started(children: Children, given: Scenario, folder: Path) -> dict[str, int]:
+    dump_document(given, folder / "scenario.json")
+    addresses = folder / "addresses.json"
+    command = bes("engine", str(folder / "scenario.json"), "--addresses", str(addresses))
+    children.start("gpu-0", command, folder / "gpu-0.log")
+    children.wait_until(addresses.exists, "ready", 20.0)
+    return {engine.model: engine.port for engine in EngineAddresses.read(addresses).engines}
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    with Children() as children:
+        yield started(children, scenario(), tmp_path_factory.mktemp("engine"))
+
+
+@pytest.fixture(scope="module")
+def sliced_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    with Children() as children:
+        yield started(children, scenario(interference=1.0), tmp_path_factory.mktemp("sliced"))
+
+
+def until_close(measure: Callable[[], float], expected: float, attempts: int = 8) -> float:
+    """The first measurement near ``expected``, else the last: other processes of this machine may delay any one."""
+    measured = measure()
+    for _ in range(attempts - 1):
+        if abs(measured - expected) <= TOLERANCE:
+            break
+        measured = measure()
+    return measured
+
+
+@pytest.mark.parametrize(("engine", "model"), [(0, "small"), (1, "large")])
+def test_an_idle_engine_answers_after_what_the_formula_says(ports: dict[str, int], engine: int, model: str) -> None:
+    expected = idle_latency(catalogue_of(scenario()), engine, 128, 16)
+    measured = until_close(lambda: complete(ports[model], model, 128, 16).seconds, expected)
+    assert measured == pytest.approx(expected, abs=TOLERANCE)
+    assert measured > expected - 1e-4
+
+
+def test_two_engines_of_a_time_sliced_gpu_slow_each_other(sliced_ports: dict[str, int]) -> None:
+    catalogue = catalogue_of(scenario(interference=1.0))
+    small, large = idle_latency(catalogue, 0, 128, 64), idle_latency(catalogue, 1, 128, 16)
+    assert small < large
+    found: dict[str, float] = {}
+
+    def both() -> float:
+        began = time.monotonic()
+        connections = {"large": begin(sliced_ports["large"], "large", 128, 16)}
+        connections["small"] = begin(sliced_ports["small"], "small", 128, 64)
+        for name in ("small", "large"):
+            connections[name].recv(65536)
+            found[name] = time.monotonic() - began
+            connections[name].close()
+        return found["small"] + found["large"]
+
+    until_close(both, 2 * small + small + large)
+    assert found["small"] == pytest.approx(2 * small, abs=TOLERANCE)
+    assert found["large"] == pytest.approx(small + large, abs=TOLERANCE)
+
+
+def test_an_answer_counts_tokens_exactly(ports: dict[str, int]) -> None:
+    answer = complete(ports["small"], "small", 37, 11).json
+    assert answer["usage"] == {"prompt_tokens": 37, "total_tokens": 48, "completion_tokens": 11}
+    (choice,) = answer["choices"]  # type: ignore[misc]
+    assert len(choice["text"].split()) == 11
+    assert choice["finish_reason"] == "length"
+
+
+def test_a_list_of_token_ids_is_counted(ports: dict[str, int]) -> None:
+    answer = ask(
+        ports["small"], "POST", "/v1/completions", {"prompt": [[5, 6, 7], [8]], "max_tokens": 2, "model": "small"}
+    ).json
+    assert answer["usage"] == {"prompt_tokens": 4, "total_tokens": 8, "completion_tokens": 4}
+    assert len(answer["choices"]) == 2  # type: ignore[arg-type]
+
+
+def test_a_stream_has_one_event_per_token_and_the_usage_at_the_end(ports: dict[str, int]) -> None:
+    reply = complete(ports["small"], "small", 20, 12, stream=True, stream_options={"include_usage": True})
+    *events, done, rest = reply.body.split(b"\n\n")
+    assert (done, rest) == (b"data: [DONE]", b"")
+    chunks = [json.loads(event.removeprefix(b"data: ")) for event in events]
+    tokens = [chunk["choices"][0] for chunk in chunks[:-1]]
+    assert len(tokens) == 12
+    assert all(len(token["text"].split()) == 1 for token in tokens)
+    assert [token["finish_reason"] for token in tokens] == [None] * 11 + ["length"]
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"] == {"prompt_tokens": 20, "total_tokens": 32, "completion_tokens": 12}
+
+
+def metric(port: int, name: str) -> float:
+    page = ask(port, "GET", "/metrics").body.decode()
+    (line,) = [line for line in page.splitlines() if line.startswith(name)]
+    return float(line.rpartition(" ")[2])
+
+
+def test_metrics_carry_vllms_names_and_what_is_in_flight(ports: dict[str, int]) -> None:
+    port = ports["large"]
+    generated = metric(port, "vllm:generation_tokens_total")
+    connections = [begin(port, "large", 100, 30) for _ in range(3)]
+    time.sleep(0.1)
+    running = metric(port, 'vllm:num_requests_running{model_name="large"')
+    waiting = metric(port, 'vllm:num_requests_waiting{model_name="large"')
+    assert running + waiting == 3
+    assert metric(port, "vllm:kv_cache_usage_perc") > 0
+    for connection in connections:
+        connection.recv(65536)
+        connection.close()
+    assert metric(port, "vllm:num_requests_running") == 0
+    assert metric(port, "vllm:generation_tokens_total") == generated + 90
+
+
+def test_a_client_that_leaves_frees_the_engine(ports: dict[str, int]) -> None:
+    port = ports["large"]
+    aborted = metric(port, 'vllm:request_success_total{model_name="large",engine="0",finished_reason="abort"')
+    begin(port, "large", 100, 1000).close()
+    limit = time.monotonic() + 2.0
+    while metric(port, "vllm:num_requests_running") and time.monotonic() < limit:
+        time.sleep(0.02)
+    assert metric(port, "vllm:num_requests_running") == 0
+    assert (
+        metric(port, 'vllm:request_success_total{model_name="large",engine="0",finished_reason="abort"') == aborted + 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "says"),
+    [
+        (b"{", 400, "not JSON"),
+        (b"[]", 400, "expected a JSON object"),
+        ({"model": "other", "prompt": "a"}, 404, "`other` does not exist"),
+        ({"model": "small"}, 400, "prompt: expected"),
+        ({"model": "small", "prompt": []}, 400, "prompt: expected"),
+        ({"model": "small", "prompt": "a", "max_tokens": 0}, 400, "max_tokens: expected"),
+        ({"model": "small", "prompt": "a", "max_tokens": True}, 400, "max_tokens: expected"),
+        ({"model": "small", "prompt": "a", "max_tokens": 4000}, 400, "maximum context length is 2048"),
+        ({"model": "small", "prompt": "a", "n": 2}, 400, "n: an emulated engine"),
+    ],
+)
+def test_a_bad_request_is_refused_in_openais_shape(
+    ports: dict[str, int], document: object, status: int, says: str
+) -> None:
+    reply = ask(ports["small"], "POST", "/v1/completions", document)
+    assert reply.status == status
+    error = reply.json["error"]
+    assert isinstance(error, dict)
+    assert says in error["message"]
+    assert error["code"] == status
+
+
+def test_models_health_and_unknown_paths(ports: dict[str, int]) -> None:
+    (card,) = ask(ports["large"], "GET", "/v1/models").json["data"]  # type: ignore[misc]
+    assert (card["id"], card["max_model_len"]) == ("large", 2048)
+    assert ask(ports["large"], "GET", "/health").status == 200
+    assert ask(ports["large"], "GET", "/nowhere").status == 404
+    assert ask(ports["large"], "GET", "/v1/completions").status == 405
+
+
+def test_pipelined_requests_are_answered_in_order(ports: dict[str, int]) -> None:
+    first = begin(ports["small"], "small", 5, 40)
+    body = b'{"prompt": "a b c", "max_tokens": 1}'
+    first.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: t\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+    received = b""
+    while received.count(b'"usage"') < 2:
+        received += first.recv(65536)
+    first.close()
+    assert received.index(b'"prompt_tokens":5') < received.index(b'"prompt_tokens":3')

@@ -1,0 +1,154 @@
+"""`bes local up`: everything starts together, and nothing is ever left behind."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from lab_http import complete
+
+from bes_lab.errors import StartError
+from bes_lab.local.children import Children, bes
+
+PAPER = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
+
+
+@pytest.fixture
+def small_service(tmp_path: Path) -> Path:
+    """The sample on one GPU."""
+    file = tmp_path / "service.yaml"
+    text = PAPER.read_text(encoding="utf-8")
+    file.write_text(re.sub(r"(gpus|replicas): 4", r"\1: 1", text), encoding="utf-8")
+    return file
+
+
+class Up:
+    def __init__(self, file: Path, folder: Path) -> None:
+        self.logs = folder / "logs"
+        self.process = subprocess.Popen(
+            bes("local", "up", str(file), "--port", "0", "--logs", str(self.logs)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.said: list[str] = []
+        for line in self.process.stdout:
+            self.said.append(line)
+            if line.startswith("curl"):
+                break
+        self.children = psutil.Process(self.process.pid).children(recursive=True)
+
+    @property
+    def curl(self) -> str:
+        return self.said[-1].strip()
+
+    def finish(self) -> tuple[int, str]:
+        rest, _ = self.process.communicate(timeout=15)
+        return self.process.returncode, rest
+
+
+@pytest.fixture
+def up(small_service: Path, tmp_path: Path) -> Iterator[Up]:
+    running = Up(small_service, tmp_path)
+    try:
+        yield running
+    finally:
+        for process in (*running.children, running.process):
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        running.process.wait()
+        assert running.process.stdout is not None
+        running.process.stdout.close()
+
+
+def all_gone(processes: list[psutil.Process], seconds: float = 5.0) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=seconds)
+    return not alive
+
+
+def test_ctrl_c_ends_everything_and_the_printed_line_works(up: Up) -> None:
+    assert len(up.children) == 2, "a GPU and the router"
+    assert any("Every engine is emulated" in line for line in up.said)
+    port = int(re.search(r":(\d+)/v1", up.curl)[1])  # type: ignore[index]
+    assert complete(port, "lambada", 8, 4).headers["x-bes-model"].startswith("opt-")
+    shell = subprocess.run(up.curl, shell=True, capture_output=True, text=True, timeout=10, check=False)  # noqa: S602 - the line is made for a shell
+    assert " 200 OK" in shell.stdout.splitlines()[0]
+    os.kill(up.process.pid, signal.SIGINT)
+    code, _ = up.finish()
+    assert code == 0
+    assert all_gone(up.children, 1.0)
+
+
+def test_the_death_of_a_child_ends_everything_and_says_why(up: Up) -> None:
+    (gpu,) = [child for child in up.children if "engine" in child.cmdline()]
+    gpu.send_signal(signal.SIGKILL)
+    code, said = up.finish()
+    assert code == 4
+    assert "gpu-0 was killed by SIGKILL" in said
+    assert "opt-125m replica 0" in said, "the tail of its log"
+    assert all_gone(up.children, 1.0)
+
+
+def test_nothing_survives_a_parent_that_is_killed(up: Up) -> None:
+    os.kill(up.process.pid, signal.SIGKILL)
+    up.process.wait(5)
+    assert all_gone(up.children)
+
+
+def test_sigterm_ends_everything(up: Up) -> None:
+    os.kill(up.process.pid, signal.SIGTERM)
+    code, _ = up.finish()
+    assert code == 0
+    assert all_gone(up.children, 1.0)
+
+
+def test_a_port_that_is_taken_is_one_clear_error_and_nothing_is_left(small_service: Path, up: Up) -> None:
+    port = re.search(r":(\d+)/v1", up.curl)[1]  # type: ignore[index]
+    second = subprocess.run(
+        bes("local", "up", str(small_service), "--port", port), capture_output=True, text=True, timeout=30, check=False
+    )
+    assert second.returncode == 4
+    assert "router ended with exit code" in second.stderr
+    assert not second.stderr.startswith("Traceback")
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ("NoSuch", "expected a rule (DeadlineAware, Priced, Threshold) or a model (opt-125m, opt-1.3b, opt-6.7b)"),
+        ("Priced/Nowhere", "expected one of LeastLoaded, LeastFinish, Bunched"),
+    ],
+)
+def test_an_unknown_policy_is_one_line(small_service: Path, policy: str, says: str) -> None:
+    ended = subprocess.run(
+        bes("local", "up", str(small_service), "--policy", policy), capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_child_that_never_gets_ready_is_named_with_its_log(tmp_path: Path) -> None:
+    with Children() as children:
+        children.start("slow", ("sh", "-c", "echo warming; exec sleep 30"), tmp_path / "slow.log")
+        with pytest.raises(StartError, match=r"it was ready not within 0.3 s[\s\S]*warming"):
+            children.wait_until(lambda: False, "it was ready", 0.3)
+
+
+def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bes_lab.local.children.TERM_SECONDS", 0.3)
+    began = time.monotonic()
+    with Children() as children:
+        program = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(30)"
+        child = children.start("deaf", ("python3", "-c", program), tmp_path / "log")
+        children.wait_until(lambda: "deaf" in child.log.read_text(), "deaf", 10.0)
+    assert child.process.returncode == -signal.SIGKILL
+    assert time.monotonic() - began < 8.0
