@@ -1,6 +1,7 @@
 """`bes bench`: each benchmark by name, or all of them; what they measure becomes records in docs/results/bench.json."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from bes_lab.bench import decision, router, simulator
 
 TOPIC = "bench"
 SEED = 1
+QUIET_LOAD = 0.7
 PAPER, TIME_SLICED = "opt-paper", "opt-time-sliced"
 PACKAGES = ("numpy", "numba", "uvloop", "httptools", "torch", "stable-baselines3")
 
@@ -38,6 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, record, print."""
+    busy = os.getloadavg()[0]
+    if busy > QUIET_LOAD:
+        _say(f"NOTE: this machine is busy (load {busy:.1f}): every figure will be worse than on a quiet one")
     for name in BENCHMARKS if arguments.what == "all" else (arguments.what,):
         _say(f"== {name}")
         recorder = results.recorder(f"bes bench {name}", seed=SEED, packages=PACKAGES)

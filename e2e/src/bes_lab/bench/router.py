@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -74,7 +74,8 @@ def measure(scenario: Scenario, build: Path, recorder: Recorder, say: Callable[[
             direct.append(median(_drive(engines[0], STREAMS, stream=True).first_byte) * 1e3)
         for proxy in proxies:
             proxy.memory = memory_megabytes(proxy.process.pid)
-    return _records(recorder, proxies, median(direct))
+    versions = {**recorder.versions, "nginx": nginx.version(binary)} if binary else recorder.versions
+    return _records(replace(recorder, versions=versions), proxies, median(direct))
 
 
 def _round(proxy: Proxy, *, counts: bool) -> None:
