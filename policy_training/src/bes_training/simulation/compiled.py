@@ -30,6 +30,8 @@ PLAIN = (
     "bes_router.policy.paper",
     "bes_training.simulation.engines",
     "bes_training.simulation.kernel",
+    "bes_training.dqn.environment",
+    "bes_training.dqn.replay",
 )
 """Modules whose functions are compiled. A module outside this list is imported as it is (types, constants)."""
 

@@ -1,0 +1,229 @@
+"""Many simulations side by side, each advanced from one decision to the next in one compiled call.
+
+A plain module (see `simulation.compiled`): it only puts `kernel`'s own steps in another order of control, so that the
+decision itself comes from outside. Credit is exact: a decision's reward is what became of its own request.
+"""
+
+from typing import Any, NamedTuple
+
+from bes_router.policy import blend
+from bes_router.policy import placement as place
+from bes_router.policy.layout import Decision
+from bes_router.policy.paper import observe_paper
+from bes_router.policy.reward import eligible
+from bes_training.simulation import kernel
+from bes_training.simulation.state import EngineState
+
+Array = Any  # numpy arrays; numba types them
+
+
+class Batch(NamedTuple):
+    """B simulations and where each of them stands."""
+
+    simulations: kernel.Simulation  # every array but the catalogue's with a leading dimension [B]
+    count: Array  # [B] requests of the workload; the arrays may have room for more
+    slot: Array  # [B] the request that awaits its decision; ``count`` when the episode is over
+    observation: Array  # [B, W] what is known of it
+    allowed: Array  # [B, M] 1 = eligible
+
+
+class Memory(NamedTuple):
+    """The last L decisions of each simulation, as rings: decision number t of simulation b lies at ``[b, t % L]``."""
+
+    observation: Array  # [B, L, W]
+    allowed: Array  # [B, L, M]
+    action: Array  # [B, L] model
+    reward: Array  # [B, L] of the decision's own request, over the best quality of all tasks
+    slot: Array  # [B, L]
+    last: Array  # [B, L] 1 = the episode ended with this decision
+    begun: Array  # [B] the first decision that may be learned from
+    made: Array  # [B] decisions so far
+    settled: Array  # [B] the decisions before this one have their outcome
+
+
+def simulation_of(batch: Batch, index: int) -> kernel.Simulation:
+    """One of the simulations: views, so that whatever it does shows in the batch."""
+    all_of = batch.simulations
+    fleet = all_of.fleet
+    trackers = all_of.trackers
+    requests = all_of.requests
+    outcome = all_of.outcome
+    figures = all_of.figures
+    deaths = all_of.deaths
+    return kernel.Simulation(
+        all_of.catalogue,
+        EngineState(
+            fleet.prompt[index],
+            fleet.output[index],
+            fleet.abort_at[index],
+            fleet.first_at[index],
+            fleet.following[index],
+            fleet.head[index],
+            fleet.tail[index],
+            fleet.waiting[index],
+            fleet.partial[index],
+            fleet.batch[index],
+            fleet.context_sum[index],
+            fleet.kv_used[index],
+            fleet.iteration[index],
+            fleet.next_end[index],
+            fleet.next_abort[index],
+            fleet.decoding[index],
+            fleet.due[index],
+            fleet.prefill_count[index],
+            fleet.prefill[index],
+            fleet.running[index],
+            fleet.ends[index],
+            fleet.clock[index],
+            fleet.at[index],
+            fleet.busy[index],
+            fleet.next[index],
+            fleet.done[index],
+            fleet.done_how[index],
+            fleet.done_count[index],
+        ),
+        blend.Tracker(
+            trackers.own[index],
+            trackers.own_model[index],
+            trackers.others[index],
+            trackers.known[index],
+            trackers.load[index],
+            trackers.model_load[index],
+            trackers.gpu_load[index],
+            trackers.gpu_busy[index],
+            trackers.ready[index],
+            trackers.ready_count[index],
+            trackers.sent_engine[index],
+            trackers.sent_gpu[index],
+            trackers.last_engine[index],
+            trackers.scalars[index],
+        ),
+        kernel.Requests(
+            requests.time[index],
+            requests.task[index],
+            requests.prompt[index],
+            requests.output[index],
+            requests.router[index],
+            requests.full[index],
+            requests.zero[index],
+        ),
+        kernel.Outcome(
+            outcome.model[index],
+            outcome.engine[index],
+            outcome.finish[index],
+            outcome.share[index],
+            outcome.status[index],
+        ),
+        kernel.Figures(
+            figures.interval[index],
+            figures.delay[index],
+            figures.skew[index],
+            figures.next_scrape[index],
+            figures.due[index],
+            figures.at[index],
+            figures.counts[index],
+            figures.own[index],
+        ),
+        kernel.Deaths(deaths.time[index], deaths.engine[index], deaths.ready[index], deaths.cursor[index]),
+        all_of.max_in_flight,
+    )
+
+
+def seek(batch: Batch, index: int) -> None:
+    """Advance to the next request that a model may serve; where none is left, let everything in flight end."""
+    simulation = simulation_of(batch, index)
+    catalogue = simulation.catalogue
+    slot = batch.slot[index] + 1
+    while slot < batch.count[index]:
+        if kernel.arrive(simulation, slot):
+            request = kernel.request_of(simulation, slot)
+            view = kernel.look(simulation, simulation.requests.router[slot], simulation.requests.time[slot])
+            choices = 0
+            for model in range(len(catalogue.context)):
+                tokens = request.prompt_tokens + request.output_tokens
+                able = eligible(catalogue, model, request.task, view.ready_count[model], tokens)
+                batch.allowed[index, model] = 1 if able else 0
+                choices += 1 if able else 0
+            if choices > 0:
+                observe_paper(catalogue, view, request, batch.observation[index])
+                batch.slot[index] = slot
+                return
+            kernel.dispatch(simulation, slot, Decision(-1, -1))
+        slot += 1
+    batch.slot[index] = slot
+    kernel.finish_all(simulation)
+
+
+def decide(batch: Batch, index: int, model: int) -> None:
+    """Send the awaiting request to the least loaded engine of ``model``, as the router would."""
+    simulation = simulation_of(batch, index)
+    slot = batch.slot[index]
+    tracker = kernel.tracker_of(simulation.trackers, simulation.requests.router[slot])
+    view = blend.view_of(tracker, simulation.requests.time[slot])
+    engine = place.least_loaded(simulation.catalogue, view, model)
+    kernel.dispatch(simulation, slot, Decision(model, engine))
+
+
+def remember(batch: Batch, memory: Memory, index: int, model: int) -> None:
+    """Write the decision that is about to be made into the ring."""
+    at = memory.made[index] % memory.action.shape[1]
+    for feature in range(batch.observation.shape[1]):
+        memory.observation[index, at, feature] = batch.observation[index, feature]
+    for other in range(batch.allowed.shape[1]):
+        memory.allowed[index, at, other] = batch.allowed[index, other]
+    memory.action[index, at] = model
+    memory.slot[index, at] = batch.slot[index]
+    memory.last[index, at] = 0
+    memory.made[index] += 1
+
+
+def credit(batch: Batch, memory: Memory, index: int) -> None:
+    """Fill in the rewards of decisions whose requests have ended, in order."""
+    catalogue = batch.simulations.catalogue
+    outcome = batch.simulations.outcome
+    models = len(catalogue.context)
+    best = 0.0
+    for task in range(len(catalogue.best_quality)):
+        best = max(best, catalogue.best_quality[task])
+    while memory.settled[index] < memory.made[index]:
+        at = memory.settled[index] % memory.action.shape[1]
+        slot = memory.slot[index, at]
+        if outcome.status[index, slot] == kernel.PENDING:
+            return
+        quality = catalogue.quality[batch.simulations.requests.task[index, slot] * models + memory.action[index, at]]
+        memory.reward[index, at] = outcome.share[index, slot] * quality / best if best > 0.0 else 0.0
+        memory.settled[index] += 1
+
+
+def begin(batch: Batch) -> None:
+    """Bring every simulation to its first decision."""
+    for index in range(len(batch.slot)):
+        seek(batch, index)
+
+
+def play_on(batch: Batch, models: Array) -> int:
+    """Make one decision in every simulation that awaits one; returns how many await the next."""
+    awaiting = 0
+    for index in range(len(batch.slot)):
+        if batch.slot[index] < batch.count[index]:
+            decide(batch, index, models[index])
+            seek(batch, index)
+            awaiting += 1 if batch.slot[index] < batch.count[index] else 0
+    return awaiting
+
+
+def learn_on(batch: Batch, memory: Memory, models: Array) -> int:
+    """`play_on` that remembers decisions and credits outcomes; returns how many await the next."""
+    awaiting = 0
+    for index in range(len(batch.slot)):
+        if batch.slot[index] >= batch.count[index]:
+            continue
+        remember(batch, memory, index, models[index])
+        decide(batch, index, models[index])
+        seek(batch, index)
+        credit(batch, memory, index)
+        if batch.slot[index] < batch.count[index]:
+            awaiting += 1
+        else:
+            memory.last[index, (memory.made[index] - 1) % memory.action.shape[1]] = 1
+    return awaiting

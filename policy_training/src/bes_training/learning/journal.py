@@ -1,0 +1,58 @@
+"""What a training has finished so far, in one file: the same command goes on where the last one was stopped.
+
+Every stage is seeded by itself, so a training that was stopped and resumed between stages ends in the same artifact.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bes_api.errors import BestEffortError
+from bes_training.evolution.search import Found
+
+JOURNAL = "training.json"
+
+
+class JournalError(BestEffortError):
+    """The folder holds another training, or one that cannot be read."""
+
+
+class Journal:
+    """Finished stages by name. ``identity`` says which training this is; another one's journal is refused."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._path = folder / JOURNAL
+        self._identity = identity
+        self._stages: dict[str, Any] = {}
+        if self._path.exists():
+            self._stages = self._read()
+
+    def found(self, stage: str) -> Found | None:
+        """What a finished stage kept, or None where it has not finished."""
+        entry = self._stages.get(stage)
+        if entry is None:
+            return None
+        curve = tuple((int(decisions), float(loss)) for decisions, loss in entry["curve"])
+        return Found(**{**entry, "vector": np.array(entry["vector"]), "curve": curve})
+
+    def keep(self, stage: str, found: Found) -> None:
+        """Note a finished stage; the file is replaced as a whole."""
+        self._stages[stage] = {**asdict(found), "vector": found.vector.tolist()}
+        part = self._path.with_suffix(".part")
+        part.write_text(json.dumps({"identity": self._identity, "stages": self._stages}), encoding="utf-8")
+        part.replace(self._path)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+            identity, stages = content["identity"], dict(content["stages"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise JournalError(f"{self._path}: cannot be read ({error}); remove it or name another --out") from error
+        if identity != self._identity:
+            raise JournalError(
+                f"{self._path}: belongs to another scenario or other settings; remove it or name another --out"
+            )
+        return stages

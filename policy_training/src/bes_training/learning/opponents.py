@@ -1,0 +1,70 @@
+"""The rules, each with every placement, tuned as hard as the learner."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bes_api.passport import TunedRule
+from bes_api.router_config import Placement
+from bes_training.evolution.search import Found, SearchSettings, search
+from bes_training.evolution.spaces import PLACEMENT_NAMES, Space, opponents
+from bes_training.learning.ground import Ground
+from bes_training.learning.journal import Journal
+from bes_training.learning.settings import FEW, TrainingSettings
+from bes_training.learning.watch import Watch
+
+Float = NDArray[np.float64]
+POPULATION = 10
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Opponents:
+    """Tuned rules by name, what each loses on every trace, and who is the comparator (best on validation)."""
+
+    rules: dict[str, TunedRule]
+    training: Float  # [rules, training traces]
+    validation: Float  # [rules, validation traces]
+    comparator: str
+    decisions: int
+
+    @property
+    def reference(self) -> tuple[Float, Float]:
+        """The best rule's loss on each training and each validation trace."""
+        return self.training.min(axis=0), self.validation.min(axis=0)
+
+
+def tune_opponents(ground: Ground, settings: TrainingSettings, journal: Journal, watch: Watch) -> Opponents:
+    """Tune every rule with as many simulated decisions as the learner gets (less where a search has converged)."""
+    spaces = [
+        space
+        for space in opponents(ground.catalogue)
+        if settings.opponents == "all" or any(space.name.startswith(name) for name in FEW)
+    ]
+    found = [_tuned(space, ground, settings, journal, watch) for space in spaces]
+    brains = [space.brain(each.vector) for space, each in zip(spaces, found, strict=True)]
+    validation = ground.validation.losses(brains, range(len(ground.validation.traces)))
+    training = ground.training.losses(brains, range(len(ground.training.traces)))
+    names = {code: Placement(name) for code, name in PLACEMENT_NAMES.items()}
+    rules = {
+        space.name: TunedRule(placement=names[brain.placement], parameters=tuple(brain.parameters.tolist()))
+        for space, brain in zip(spaces, brains, strict=True)
+    }
+    comparator = spaces[int(validation.mean(axis=1).argmin())].name
+    return Opponents(rules, training, validation, comparator, sum(each.decisions for each in found))
+
+
+def _tuned(space: Space, ground: Ground, settings: TrainingSettings, journal: Journal, watch: Watch) -> Found:
+    stage = f"rule {space.name}"
+    done = journal.found(stage)
+    if done is not None:
+        watch.skip(stage, settings.evolution_decisions)
+        return done
+    terms = SearchSettings(
+        decisions=settings.evolution_decisions, seed=SEED, population=POPULATION, traces_per_generation=16
+    )
+    with watch.stage(stage, settings.evolution_decisions) as report:
+        found = search(space, ground.training, ground.validation, terms, on_generation=report)
+    journal.keep(stage, found)
+    return found

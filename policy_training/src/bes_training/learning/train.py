@@ -1,0 +1,224 @@
+"""The whole of a training: opponents, every seed of the learners, the choice on validation, artifacts on disk."""
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bes_api.passport import Passport, TrainingSummary
+from bes_api.scenario import Scenario
+from bes_api.service import Learner
+from bes_router.policy import candidates, paper
+from bes_router.policy.artifact import write_artifact
+from bes_training.evolution.search import objective
+from bes_training.learning.evolve import Scorer, evolve
+from bes_training.learning.ground import Ground, prepare
+from bes_training.learning.journal import Journal
+from bes_training.learning.network import TrainedNetwork, train_network
+from bes_training.learning.opponents import Opponents, tune_opponents
+from bes_training.learning.settings import DECISIONS_PER_DQN_DECISION, TrainingSettings
+from bes_training.learning.watch import Watch
+
+Float = NDArray[np.float64]
+POLICY, NETWORK = "policy", "dqn"
+UNSIGNED = "sha256:" + "0" * 64
+PACKAGES = ("best-effort-serving", "numba", "numpy", "cma", "torch")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One seed of one learner as it validated. ``loss`` has the penalty, ``performance`` is the plain mean."""
+
+    learner: str
+    seed: int
+    loss: float
+    performance: float
+    decisions: int
+    curve: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left in its folder. ``policy`` is what `Learned` means; ``network`` the plain DQN, if trained."""
+
+    policy: Path
+    network: Path | None
+    comparator: str
+    candidates: tuple[Candidate, ...]
+    base_rate: float
+    seconds: float
+    shortened: bool
+
+
+def identity_of(scenario: Scenario, settings: TrainingSettings) -> str:
+    """Which training this is: a journal of another one is refused."""
+    return sha256(f"{scenario.content_hash()} {settings!r}".encode()).hexdigest()
+
+
+def stages(scenario: Scenario, settings: TrainingSettings) -> int:
+    """Decisions of all stages together, as the progress bar counts them."""
+    models = len(scenario.models)
+    rules = 3 * (models + 4) if settings.opponents == "all" else 3 * models + 2
+    learners = 2 if settings.learner is Learner.AUTO else 1
+    return settings.evolution_decisions * (rules + learners * len(settings.seeds))
+
+
+def train(
+    scenario: Scenario,
+    settings: TrainingSettings,
+    folder: Path,
+    watch: Watch,
+    clock: Callable[[], float] = time.monotonic,
+) -> Trained:
+    """Train into ``folder``: `policy/`, with a DQN also `dqn/`. A folder with the same training's journal goes on.
+
+    Raises JournalError, NoBaseRateError; KeyboardInterrupt leaves a folder from which the same call resumes.
+    """
+    started = clock()
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = Journal(folder, identity_of(scenario, settings))
+    ground = prepare(scenario, settings)
+    watch.say(f"base rate {ground.base_rate:g}/s: what the largest model alone serves with 99 % in time")
+    rivals = tune_opponents(ground, settings, journal, watch)
+    watch.say(f"comparator: {rivals.comparator}, best of {len(rivals.rules)} rules on validation")
+    session = _Session(ground, settings, rivals, folder, journal, watch)
+    scorers = session.scorers()
+    networks = session.networks()
+    best_scorer = min(scorers, key=lambda each: each.loss, default=None)
+    best_network = min(networks, key=session.loss_of_network, default=None)
+    seconds = clock() - started
+    if best_network is not None:
+        session.write_network(NETWORK, best_network, seconds)
+    if best_scorer is not None and (best_network is None or best_scorer.loss <= session.loss_of_network(best_network)):
+        session.write_scorer(best_scorer, seconds)
+    elif best_network is not None:
+        session.write_network(POLICY, best_network, seconds)
+    return Trained(
+        policy=folder / POLICY,
+        network=folder / NETWORK if best_network is not None else None,
+        comparator=rivals.comparator,
+        candidates=tuple(session.candidates),
+        base_rate=ground.base_rate,
+        seconds=seconds,
+        shortened=settings.shortened,
+    )
+
+
+@dataclass
+class _Session:
+    ground: Ground
+    settings: TrainingSettings
+    rivals: Opponents
+    folder: Path
+    journal: Journal
+    watch: Watch
+    candidates: list[Candidate] = field(default_factory=list)
+
+    def scorers(self) -> list[Scorer]:
+        """Every seed of the evolution."""
+        if self.settings.learner is Learner.DQN:
+            return []
+        found = []
+        for seed in self.settings.seeds:
+            scorer = evolve(self.ground, self.rivals, self.settings, seed, self.journal, self.watch)
+            losses = self._losses(scorer.brain(self.ground))
+            self._note("Evolution", seed, losses, scorer.decisions, scorer.curve)
+            found.append(scorer)
+        return found
+
+    def networks(self) -> list[TrainedNetwork]:
+        """Every seed of the DQN."""
+        if self.settings.learner is Learner.EVOLUTION:
+            return []
+        found = []
+        for seed in self.settings.seeds:
+            stage = f"seed {seed}: DQN"
+            with self.watch.stage(stage, self.settings.evolution_decisions) as report:
+                network = train_network(
+                    self.ground,
+                    self.settings,
+                    seed,
+                    self.folder / f"dqn-{seed}.checkpoint",
+                    lambda decisions, loss, report=report: report(DECISIONS_PER_DQN_DECISION * decisions, loss),  # type: ignore[misc]  # bound per seed
+                )
+            self._note("DQN", seed, self._losses(network.brain(self.ground)), network.decisions, network.curve)
+            found.append(network)
+        return found
+
+    def loss_of_network(self, network: TrainedNetwork) -> float:
+        """Validation loss with the penalty, as the scorers are judged."""
+        return float(objective(self._losses(network.brain(self.ground)), self.rivals.reference[1])[0])
+
+    def write_scorer(self, scorer: Scorer, seconds: float) -> None:
+        """The chosen policy, a scorer."""
+        passport = self._passport("Learned", candidates.LAYOUT, candidates.FEATURES, seconds)
+        summary = self._summary("Evolution", scorer.seed, scorer.decisions, seconds)
+        stamped = passport.model_copy(update={"base_parameters": tuple(scorer.base.tolist()), "training": summary})
+        write_artifact(self.folder / POLICY, stamped, scorer.tensors())
+
+    def write_network(self, name: str, network: TrainedNetwork, seconds: float) -> None:
+        """A plain DQN."""
+        passport = self._passport("Paper", paper.LAYOUT, network.feature_names, seconds)
+        summary = self._summary("DQN", network.seed, network.decisions, seconds)
+        write_artifact(self.folder / name, passport.model_copy(update={"training": summary}), network.tensors)
+
+    def _losses(self, brain: object) -> Float:
+        return self.ground.validation.losses([brain], range(len(self.ground.validation.traces)))  # type: ignore[list-item]  # a Brain
+
+    def _note(
+        self, learner: str, seed: int, losses: Float, decisions: int, curve: tuple[tuple[int, float], ...]
+    ) -> None:
+        penalised = float(objective(losses, self.rivals.reference[1])[0])
+        self.candidates.append(Candidate(learner, seed, penalised, 1.0 - float(losses.mean()), decisions, curve))
+        gain = float(self.rivals.validation.mean(axis=1).min() - losses.mean())
+        self.watch.say(
+            f"{learner} seed {seed}: {1.0 - float(losses.mean()):.4f} of peak on validation, "
+            f"{100 * gain:+.2f} points against {self.rivals.comparator}"
+        )
+
+    def _summary(self, learner: str, seed: int, decisions: int, seconds: float) -> TrainingSummary:
+        kept = next(each for each in self.candidates if each.learner == learner and each.seed == seed)
+        return TrainingSummary(
+            learner="DQN" if learner == "DQN" else "Evolution",
+            decisions=decisions,
+            seconds=round(seconds, 1),
+            seed=seed,
+            validation_performance=kept.performance,
+            shortened=self.settings.shortened,
+        )
+
+    def _passport(self, kind: str, layout: str, features: tuple[str, ...], seconds: float) -> Passport:
+        scenario = self.ground.scenario
+        return Passport.model_validate(
+            {
+                "kind": kind,
+                "layout": layout,
+                "feature_names": features,
+                "feature_offset": (0.0,) * len(features),
+                "feature_scale": (1.0,) * len(features),
+                "models": tuple(model.name for model in scenario.models),
+                "tasks": tuple(task.name for task in scenario.tasks),
+                "scenario_hash": scenario.content_hash(),
+                "seeds": self.settings.seeds,
+                "versions": _versions(),
+                "weights_sha256": UNSIGNED,
+                "tuned_rules": self.rivals.rules,
+                "training": {"learner": "Evolution", "decisions": 0, "seconds": round(seconds, 1), "seed": 0},
+            }
+        )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # torch, where only the evolution ran
+            continue
+    return found
