@@ -25,6 +25,7 @@ UNANSWERED = 0
 """Status of a request that had no (complete) answer."""
 MAX_CONNECTIONS = 8192
 WARM_CONNECTIONS = 128
+IDLE_SECONDS = 15.0
 _LEAD_SECONDS = 0.25
 
 
@@ -214,6 +215,7 @@ class _Run:
             if connection.usable:
                 connection.send(index)
                 return
+            connection.abort()
         if len(self._open) + len(self._opening) >= MAX_CONNECTIONS:
             self.finish(index, UNANSWERED)
             return
@@ -251,15 +253,17 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._index = -1
-        self._used = False
+        self._idle_since = time.monotonic()
         self._got_byte = False
         self._named = False
         self._body: list[bytes] = []
 
     @property
     def usable(self) -> bool:
-        """Whether a request can still be sent on it."""
-        return self._transport is not None and not self._transport.is_closing()
+        """Whether a request can still be sent on it; a server may be about to close what was idle for long."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        return time.monotonic() - self._idle_since < IDLE_SECONDS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Small requests must leave at once."""
@@ -296,15 +300,11 @@ class _Connection(asyncio.Protocol):
                 self._transport.abort()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """A request on it had no answer; if the server closed an idle connection just then, it goes out once more."""
+        """A request on it had no answer. It is not sent again: the server may have begun with it."""
         self._run.closed(self)
         self._transport = None
         index, self._index = self._index, -1
-        if index < 0:
-            return
-        if self._used and not self._got_byte:
-            self._run.send(index)
-        else:
+        if index >= 0:
             self._run.finish(index, UNANSWERED)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -328,7 +328,7 @@ class _Connection(asyncio.Protocol):
         if not self._named and status == 200:
             run.model[index] = _model_of(b"".join(self._body))
         self._index = -1
-        self._used = True
+        self._idle_since = time.monotonic()
         run.finish(index, status)
         if not self._parser.should_keep_alive():
             if self._transport is not None:

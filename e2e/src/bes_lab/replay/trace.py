@@ -145,6 +145,7 @@ def _mix_step(text: str, names: Sequence[str]) -> Mix:
         raise TraceError(f"--mix {text}", "expected [SECOND:]TASK=WEIGHT,..., such as 12:lambada=3,piqa=1") from None
     if unknown := set(weights) - set(names):
         raise TraceError(f"--mix {text}", f"no task {sorted(unknown)[0]!r}; the service has {', '.join(names)}")
-    if second < 0 or min(weights.values()) < 0 or sum(weights.values()) <= 0:
+    total = sum(weights.values())
+    if not (0 <= second < np.inf and min(weights.values()) >= 0 and 0 < total < np.inf):
         raise TraceError(f"--mix {text}", "expected a second of at least 0 and weights of which one is above 0")
     return Mix(second, tuple(weights.get(name, 0.0) for name in names))

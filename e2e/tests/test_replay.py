@@ -1,0 +1,192 @@
+"""The open loop: instants are fixed beforehand, a slow server changes none of them, and outcomes are judged fairly."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from lab_scenarios import scenario
+
+from bes_lab.clips import Arrivals
+from bes_lab.errors import TargetError
+from bes_lab.replay.bodies import bodies_of, prompt
+from bes_lab.replay.client import UNANSWERED, Measured, Target, send_all
+from bes_lab.replay.outcomes import judge, summarize
+
+OK = b'HTTP/1.1 200 OK\r\nx-bes-model: small\r\ncontent-length: 18\r\n\r\n{"model": "large"}'
+LATE = 0.15
+"""Seconds that a busy test machine may hold us up; far below every stall in these tests."""
+
+
+@contextmanager
+def server(answer: Callable[[int], bytes | None]) -> Iterator[int]:
+    """A threaded server; ``answer(n)`` gives the bytes for its n-th request, or None to hang up."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+    served = iter(range(10**6))
+
+    def talk(connection: socket.socket) -> None:
+        with connection:
+            pending = b""
+            while data := connection.recv(65536):
+                pending += data
+                while b"\r\n\r\n" in pending:
+                    head, _, rest = pending.partition(b"\r\n\r\n")
+                    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+                    if len(rest) < length:
+                        break
+                    pending = rest[length:]
+                    reply = answer(next(served))
+                    if reply is None:
+                        return
+                    connection.sendall(reply)
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=talk, args=(connection,), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+
+
+def arrivals(times: list[float]) -> Arrivals:
+    count = len(times)
+    return Arrivals(np.array(times), np.zeros(count, np.int64), np.full(count, 128), np.full(count, 16))
+
+
+def send(port: int, times: list[float], drain: float = 2.0) -> Measured:
+    given = arrivals(times)
+    return send_all(f"http://127.0.0.1:{port}", times, bodies_of(given, scenario().tasks), drain, warm=4)
+
+
+def test_a_server_that_stalls_does_not_slow_the_schedule() -> None:
+    times = [index * 0.01 for index in range(100)]
+    stalled = threading.Lock()
+
+    def answer(number: int) -> bytes:
+        if number == 10:
+            with stalled:
+                time.sleep(0.6)
+        with stalled:
+            return OK
+
+    with server(answer) as port:
+        measured = send(port, times)
+    assert measured.status == [200] * 100
+    lateness = np.array(measured.sent) - np.array(measured.due)
+    assert (lateness >= 0).all()
+    assert lateness.max() < LATE, "requests left on time all through the stall"
+    latency = np.array(measured.done) - np.array(measured.due)
+    assert (latency > 0.3).sum() >= 15, "everybody who was due in the stall waited, and it is counted"
+
+
+def test_a_server_that_never_answers_leaves_everything_unanswered() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as silent:
+        began = time.monotonic()
+        measured = send(silent.getsockname()[1], [index * 0.005 for index in range(60)], drain=0.3)
+        assert time.monotonic() - began < 3.0
+    assert measured.status == [UNANSWERED] * 60
+    assert np.isnan(measured.done).all()
+    assert not np.isnan(measured.sent).any()
+
+
+def test_a_connection_that_is_cut_is_an_unanswered_request_and_not_an_error() -> None:
+    with server(lambda number: None if number % 2 else OK) as port:
+        measured = send(port, [index * 0.02 for index in range(20)], drain=0.5)
+    assert set(measured.status) == {200, UNANSWERED}
+
+
+def test_the_model_comes_from_the_header_else_from_the_body() -> None:
+    bare = b'HTTP/1.1 200 OK\r\ncontent-length: 18\r\n\r\n{"model": "large"}'
+    with server(lambda number: bare if number else OK) as port:
+        measured = send(port, [0.0, 0.1])
+    assert measured.model == ["small", "large"]
+
+
+def test_nobody_listening_is_one_clear_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(TargetError, match="nobody listens"):
+        send(port, [0.0])
+
+
+@pytest.mark.parametrize("url", ["https://x:1", "http://", "http://x:99999", "ftp://x:1"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(TargetError, match="expected http://HOST:PORT"):
+        Target.of(url)
+
+
+def test_a_url_without_a_path_means_completions() -> None:
+    assert Target.of("127.0.0.1:80") == Target("127.0.0.1", 80, "/v1/completions")
+    assert Target.of("http://h:5/x") == Target("h", 5, "/x")
+
+
+def test_prompts_have_exactly_as_many_words_and_four_characters_each() -> None:
+    assert len(prompt(128).split()) == 128
+    assert len(prompt(128)) == 4 * 128
+
+
+def measured_of(rows: list[tuple[float, float, int, str]]) -> Measured:
+    """Rows of (lateness, latency from schedule, status, model), one every 0.1 s."""
+    due = [index * 0.1 for index in range(len(rows))]
+    return Measured(
+        due=due,
+        sent=[at + row[0] for at, row in zip(due, rows, strict=True)],
+        first_byte=[at + row[1] for at, row in zip(due, rows, strict=True)],
+        done=[at + row[1] for at, row in zip(due, rows, strict=True)],
+        status=[row[2] for row in rows],
+        model=[row[3] for row in rows],
+        cpu_seconds=0.1,
+        machine_load=[0.5],
+    )
+
+
+def test_rewards_follow_the_deadline_and_refusals_keep_their_peak() -> None:
+    nan = float("nan")
+    rows = [
+        (0.0, 0.5, 200, "large"),  # hard, in time
+        (0.0, 0.7, 200, "large"),  # hard, late
+        (0.0, 0.1, 429, ""),  # refused
+        (0.0, nan, UNANSWERED, ""),
+        (0.0, 1.3, 200, "small"),  # soft, half way
+        (0.0, 0.1, 404, ""),  # our own fault
+    ]
+    given = Arrivals(np.arange(6) * 0.1, np.array([0, 0, 0, 0, 1, 0]), np.full(6, 128), np.full(6, 16))
+    outcomes = judge(scenario(), given, measured_of(rows))
+    assert outcomes.reward.tolist() == pytest.approx([0.7, 0.0, 0.0, 0.0, 0.2, 0.0])
+    summary = summarize(scenario(), outcomes, measured_of(rows))
+    assert summary.performance == pytest.approx(0.9 / (5 * 0.7))
+    assert summary.in_time == pytest.approx(2 / 5)
+    assert summary.tasks["soft"].performance == pytest.approx(0.2 / 0.7)
+    assert not summary.valid
+    assert "client's own fault" in summary.invalid_because[0]
+
+
+def test_latency_counts_from_the_schedule_and_the_actual_send_stands_beside_it() -> None:
+    measured = measured_of([(0.3, 0.8, 200, "large")])
+    outcomes = judge(scenario(), arrivals([0.0]), measured)
+    summary = summarize(scenario(), outcomes, measured)
+    assert (summary.performance, summary.performance_from_send) == (0.0, 1.0)
+    assert summary.latency.p50 == pytest.approx(0.8)
+    assert summary.latency_from_send.p50 == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("late_rows", "valid"), [(1, True), (2, False)])
+def test_a_run_that_was_late_at_p99_is_invalid_and_says_so(late_rows: int, valid: bool) -> None:
+    rows = [(0.02, 0.3, 200, "large")] * late_rows + [(0.001, 0.3, 200, "large")] * (102 - late_rows)
+    measured = measured_of(rows)
+    summary = summarize(scenario(), judge(scenario(), arrivals(measured.due), measured), measured)
+    assert summary.valid is valid
+    assert valid or "late by" in summary.invalid_because[0]
