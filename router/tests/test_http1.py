@@ -1,5 +1,6 @@
 """Heads and chunked bodies: strict where two readers could disagree, and indifferent to how bytes arrive."""
 
+import re
 from itertools import pairwise
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bes_router.errors import MalformedMessageError
-from bes_router.http1 import ChunkedBody, parse_request_head, refuse_bare_line_ends, response
+from bes_router.http1 import ChunkedBody, HeadCache, parse_request_head, refuse_bare_line_ends, response
 
 PLAIN = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n"
 
@@ -100,6 +101,46 @@ def test_any_bytes_give_a_head_or_a_refusal(noise: bytes) -> None:
             continue
         assert not (head.chunked and head.content_length)
         assert b"\n" not in head.forwarded.replace(b"\r\n", b"")
+
+
+FIELDS = [
+    b"A: b",
+    b"Content-Length: 7",
+    b"content-length:8",
+    b"Content-Length:  9",
+    b"Content-length: 10, 10",
+    b"Transfer-Encoding: chunked",
+    b"Connection: close",
+    b"X: \r\n y",
+    b"Expect: 100-continue",
+    b"Host: b",
+]
+
+
+@given(st.lists(st.lists(st.sampled_from(FIELDS), max_size=4), min_size=2, max_size=12), st.data())
+def test_a_head_from_the_cache_is_the_head_that_parsing_gives(heads: list[list[bytes]], data: st.DataObject) -> None:
+    cache = HeadCache(size=4)
+    for fields in heads:
+        raw = PLAIN + b"".join(field + b"\r\n" for field in fields) + b"\r\n"
+        raw = raw.replace(b"7", str(data.draw(st.integers(0, 99))).encode())
+        try:
+            expected = parse_request_head(raw)
+        except MalformedMessageError as error:
+            with pytest.raises(MalformedMessageError, match=re.escape(str(error))):
+                cache.parse(raw)
+            continue
+        head, length = cache.parse(raw)
+        assert length == expected.content_length
+        for name in ("chunked", "expects_continue", "forwarded", "keep_alive", "method", "path"):
+            assert getattr(head, name) == getattr(expected, name)
+
+
+def test_the_cache_of_heads_stays_small() -> None:
+    cache = HeadCache(size=4, max_bytes=200)
+    for number in range(50):
+        cache.parse(PLAIN + b"Content-Length: 1\r\nX: " + b"x" * number * 10 + b"\r\n\r\n")
+    assert len(cache._heads) <= 4
+    assert max(map(len, cache._heads), default=0) <= 200
 
 
 @given(st.lists(st.sampled_from([b"a: b\r\n", b"x: y\r\n", b"\r\n"]), max_size=5), st.data())

@@ -4,6 +4,7 @@ httptools (llhttp) reads heads. What it would let pass and another reader might 
 Transfer-Encoding but `chunked`, repeated framing fields) is refused on the raw bytes first (RFC 9112, 6.3 and 11.2).
 """
 
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 
@@ -32,6 +33,7 @@ NOT_FORWARDED = _FRAMING | {
     b"content-type",
 }
 Header = tuple[bytes, bytes]
+_PLAIN_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,18})\r\n")
 
 
 class RequestHead:
@@ -45,12 +47,14 @@ class RequestHead:
         "headers",
         "keep_alive",
         "method",
+        "path",
         "target",
     )
 
     def __init__(self) -> None:
         self.method = b""
         self.target = b""
+        self.path = b""  # of the target, see path_of
         self.headers: list[Header] = []
         self.forwarded = b""
         self.content_length = 0
@@ -65,14 +69,6 @@ class RequestHead:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one field (httptools' callback)."""
         self.headers.append((name.lower(), value))
-
-    @property
-    def path(self) -> bytes:
-        """The target without query, and without scheme and authority if it came in absolute form."""
-        path = self.target.partition(b"?")[0]
-        if not path.startswith(b"/") and b"://" in path:
-            return b"/" + path.partition(b"://")[2].partition(b"/")[2]
-        return path
 
 
 def parse_request_head(raw: bytes) -> RequestHead:
@@ -91,8 +87,17 @@ def parse_request_head(raw: bytes) -> RequestHead:
     if parser.get_http_version() != "1.1":
         raise MalformedMessageError("only HTTP/1.1 is spoken here; send the request as HTTP/1.1", status=505)
     head.method = parser.get_method()
+    head.path = path_of(head.target)
     _read_fields(head)
     return head
+
+
+def path_of(target: bytes) -> bytes:
+    """The target without query, and without scheme and authority if it came in absolute form."""
+    path = target.partition(b"?")[0]
+    if not path.startswith(b"/") and b"://" in path:
+        return b"/" + path.partition(b"://")[2].partition(b"/")[2]
+    return path
 
 
 def refuse_bare_line_ends(raw: bytes) -> None:
@@ -142,6 +147,37 @@ def _read_framing(head: RequestHead, length: bytes | None, coding: bytes | None)
 def tokens(value: bytes) -> set[bytes]:
     """The members of a comma-separated field, lower case."""
     return {token.strip().lower() for token in value.split(b",")}
+
+
+class HeadCache:
+    """Heads that were parsed lately: a client repeats its head word for word, but for the length of the body.
+
+    The key is the whole head without the digits of one plain content-length line. Whatever made the first such head
+    acceptable is in the key, so the same key is acceptable with any other number of at most 18 digits.
+    """
+
+    def __init__(self, size: int = 256, max_bytes: int = 2048) -> None:
+        self._heads: dict[bytes, RequestHead] = {}
+        self._size = size
+        self._max_bytes = max_bytes
+
+    def parse(self, raw: bytes) -> tuple[RequestHead, int]:
+        """The head (shared: not to be changed) and its content-length. Raises MalformedMessageError."""
+        match = _PLAIN_LENGTH.search(raw)
+        if match is None:
+            head = parse_request_head(raw)
+            return head, head.content_length
+        start, end = match.span(1)
+        key = raw[:start] + raw[end:]
+        cached = self._heads.get(key)
+        if cached is not None:
+            return cached, int(raw[start:end])
+        head = parse_request_head(raw)
+        if len(key) <= self._max_bytes:
+            if len(self._heads) >= self._size:
+                self._heads.clear()
+            self._heads[key] = head
+        return head, head.content_length
 
 
 class ChunkedBody:

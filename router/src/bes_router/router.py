@@ -10,7 +10,7 @@ from bes_router.backends import Backend, backends_of
 from bes_router.decider import Decider
 from bes_router.decision_log import DecisionLog
 from bes_router.errors import Reason, RefusedRequestError
-from bes_router.http1 import Header, RequestHead
+from bes_router.http1 import HeadCache, Header, RequestHead
 from bes_router.lease import Lease
 from bes_router.metrics import Metrics
 from bes_router.openai import CompletionRequest
@@ -41,6 +41,7 @@ class Router:
     ) -> None:
         scenario = config.scenario
         self.limits = config.limits
+        self.heads = HeadCache()
         self.draining = False
         self.connections: set[ClientConnection] = set()
         self.metrics = metrics

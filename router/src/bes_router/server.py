@@ -10,7 +10,7 @@ from typing import Protocol, cast
 from bes_api.router_config import Limits
 from bes_router import http1
 from bes_router.errors import MalformedMessageError, Reason, UpstreamError
-from bes_router.http1 import HEAD_END, ChunkedBody, RequestHead
+from bes_router.http1 import HEAD_END, ChunkedBody, HeadCache, RequestHead
 from bes_router.openai import error_body
 from bes_router.relay import Exchange
 from bes_router.upstream import no_delay
@@ -24,6 +24,7 @@ class Service(Protocol):
     """What answers whole requests."""
 
     limits: Limits
+    heads: HeadCache
 
     @property
     def draining(self) -> bool:
@@ -134,14 +135,14 @@ class ClientConnection(asyncio.Protocol):
             http1.refuse_bare_line_ends(self._buffer)
             return False
         end += len(HEAD_END)
-        head = http1.parse_request_head(self._buffer[:end])
-        if head.content_length > limits.max_body_bytes:
+        head, length = self._service.heads.parse(self._buffer[:end])
+        if length > limits.max_body_bytes:
             raise MalformedMessageError(
                 f"the body is larger than {limits.max_body_bytes} bytes; send less", 413, Reason.TOO_LARGE
             )
         self._buffer = self._buffer[end:]
         self._head = head
-        self._missing = head.content_length
+        self._missing = length
         self._chunks = ChunkedBody(limits.max_body_bytes) if head.chunked else None
         if self._missing > len(self._buffer) or head.chunked:
             self.deadline = time.monotonic() + limits.body_timeout_seconds

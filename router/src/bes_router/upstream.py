@@ -12,10 +12,10 @@ import httptools
 
 from bes_router.backends import Backend
 from bes_router.errors import Reason, UpstreamError
-from bes_router.http1 import HEAD_END, Header
+from bes_router.http1 import HEAD_END
 
 MAX_HEAD_BYTES = 64 * 1024
-_NOT_RELAYED = frozenset({b"connection", b"keep-alive", b"proxy-connection"})
+_NOT_RELAYED = (b"\r\nconnection:", b"\r\nkeep-alive:", b"\r\nproxy-connection:")
 
 
 class Answered(Protocol):
@@ -57,9 +57,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._messages = 0
         self._complete = False
         self._keep = False
-        self._fields: list[Header] = []
         self._framings = 0  # content-length and transfer-encoding fields seen
-        self._plain = True  # no field of the head must be left out
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Switch Nagle's algorithm off: a small write must not wait for the engine's delayed ACK."""
@@ -102,15 +100,6 @@ class UpstreamConnection(asyncio.Protocol):
         """Count messages (httptools' callback): a second one was never asked for."""
         self._messages += 1
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one field (httptools' callback)."""
-        name = name.lower()
-        self._fields.append((name, value))
-        if name in _NOT_RELAYED:
-            self._plain = False
-        elif name == b"content-length" or name == b"transfer-encoding":  # noqa: PLR1714 - quicker than a set here
-            self._framings += 1
-
     def on_headers_complete(self) -> None:
         """Note the head's end and what it says of the connection (httptools' callback; forgotten after the end)."""
         self._head_done = True
@@ -151,13 +140,15 @@ class UpstreamConnection(asyncio.Protocol):
         """Pass on the head and what came with it; False where the answer is refused."""
         head, found, data = self._raw.partition(HEAD_END)
         status = self._parser.get_status_code()
+        names = head.lower()  # httptools has checked that every name is followed by its colon
+        self._framings = names.count(b"\r\ncontent-length:") + names.count(b"\r\ntransfer-encoding:")
         if not found or self._framings > 1 or status < 200:
             self._break(Reason.BAD_RESPONSE, "the engine's answer has an ambiguous head")
             return False
-        if not self._plain or not head.startswith(b"HTTP/1.1 "):
-            reason = head.partition(b"\r\n")[0].partition(b" ")[2]
-            kept = [b"%b: %b" % field for field in self._fields if field[0] not in _NOT_RELAYED]
-            head = b"\r\n".join([b"HTTP/1.1 " + reason, *kept])
+        if not head.startswith(b"HTTP/1.1 ") or any(name in names for name in _NOT_RELAYED):
+            line, *fields = head.split(b"\r\n")
+            kept = [field for field in fields if not (b"\r\n" + field.lower()).startswith(_NOT_RELAYED)]
+            head = b"\r\n".join([b"HTTP/1.1 " + line.partition(b" ")[2], *kept])
         self._raw = b""
         self._head_told = True
         waiting.on_head(status, head, self._until_close, data)
