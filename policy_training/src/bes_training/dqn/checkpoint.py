@@ -37,10 +37,11 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write beside ``path``, then replace it: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"identity": checkpoint.identity, "facts": checkpoint.facts})
-    named = {f"{index:04d}": array for index, array in enumerate(checkpoint.arrays)}
+    named: dict[str, Any] = {f"{index:04d}": array for index, array in enumerate(checkpoint.arrays)}
+    named[FACTS] = np.frombuffer(text.encode(), np.uint8)
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
-        np.savez(file, **{FACTS: np.frombuffer(text.encode(), np.uint8)}, **named)
+        np.savez(file, **named)
     part.replace(path)
 
 

@@ -44,7 +44,7 @@ class Memory(NamedTuple):
 def simulation_of(batch: Batch, index: int) -> kernel.Simulation:
     """One of the simulations: views, so that whatever it does shows in the batch."""
     all_of = batch.simulations
-    fleet = all_of.fleet
+    fleet: Any = all_of.fleet  # one dimension more than its type says
     trackers = all_of.trackers
     requests = all_of.requests
     outcome = all_of.outcome

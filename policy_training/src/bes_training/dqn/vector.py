@@ -1,6 +1,5 @@
 """The arrays of many simulations side by side: allocation, a new episode in a row, and the compiled calls on them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,8 @@ class Simulations:
         self._requests = requests
         self._routers = routers
         self._deaths = deaths
-        empty = Workload("empty/0", *_nothing(requests), duration=0.0)
+        none = np.zeros(requests, np.int64)
+        empty = Workload("empty/0", np.zeros(requests), none, none, none, none, 0.0)
         # Padding: a death that never comes (infinity).
         idle = Circumstances(LoadFigures.live(routers), ((np.inf, 0, True),) * deaths)
         model = new_simulation(catalogue, empty, max_in_flight, idle)
@@ -152,12 +152,6 @@ class Replay:
     def arrays(self) -> list[Array]:
         """Everything a checkpoint must hold, in a fixed order."""
         return list(self.memory)
-
-
-def _nothing(requests: int) -> Iterator[Array]:
-    yield np.zeros(requests)
-    for _ in range(4):
-        yield np.zeros(requests, np.int64)
 
 
 def _arrays(simulation: kernel.Simulation) -> list[Array]:
