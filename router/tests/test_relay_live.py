@@ -431,6 +431,31 @@ async def test_draining_cuts_off_what_outlasts_the_grace_time() -> None:
 
 
 @live
+async def test_requests_without_an_answer_yet_get_a_503_when_the_grace_time_is_over() -> None:
+    async def silent(_: Engine, __: Asked, ___: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(30)
+
+    async with rig(silent, limits=Limits(drain_timeout_seconds=0.1)) as it:
+        waiting = await it.client()
+        waiting.post({"prompt": "x"})
+        half = await it.client()
+        half.raw(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n")
+        while not it.in_flight:
+            await asyncio.sleep(0.005)
+        drained = asyncio.create_task(it.running.drain())
+        await asyncio.sleep(0.03)
+        half.raw(b'{"prompt": "x"}')
+        for client in (waiting, half):
+            answer = await client.answer()
+            assert (answer.status, answer.fields["connection"], answer.json["error"]["code"]) == (
+                503,
+                "close",
+                "draining",
+            )
+        assert not await drained
+
+
+@live
 async def test_many_clients_at_once_all_get_their_own_answer() -> None:
     async def echo(_: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(hash(asked.json["prompt"]) % 7 / 1000)

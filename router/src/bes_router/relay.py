@@ -111,8 +111,7 @@ class Exchange:
         if kept is None:
             self._dial()
         else:
-            self._upstream = kept
-            kept.send(self._request, self)
+            self._use(kept)
 
     def _dial(self) -> None:
         self._connecting = asyncio.get_running_loop().create_task(self._connect())
@@ -130,8 +129,11 @@ class Exchange:
             self._fail(UpstreamError(Reason.CONNECT, f"backend {backend.label} cannot be reached: {error}"))
             return
         self._connecting = None
-        self._upstream = upstream
         self.touched = time.monotonic()
+        self._use(upstream)
+
+    def _use(self, upstream: UpstreamConnection) -> None:
+        self._upstream = upstream
         upstream.send(self._request, self)
         if self._paused:
             upstream.pause()

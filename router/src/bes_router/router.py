@@ -181,12 +181,18 @@ class Router:
                 view.load[backend.engine],
             )
         payload = openai.spliced(body, completion, backend.served)
+        request_bytes = b"%b%bcontent-length: %d\r\n\r\n%b" % (
+            backend.request_head,
+            head.forwarded,
+            len(payload),
+            payload,
+        )
         return Exchange(
             connection,
             self,
             backend,
             Lease(tracker, backend.engine, arrival),
-            request=b"%b%bcontent-length: %d\r\n\r\n%b" % (backend.request_head, head.forwarded, len(payload), payload),
+            request=request_bytes,
             task=task,
             arrival=arrival,
             stream=completion.stream,

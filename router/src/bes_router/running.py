@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 0.5
 FIRST_PROBE_SECONDS = 0.3
+LAST_ANSWERS_SECONDS = 0.05
 BACKLOG = 1024
 GC_THRESHOLD = 20_000  # a request leaves no cycles behind; the default 700 would look for them every few requests
 
@@ -106,10 +107,11 @@ class RunningRouter:
         deadline = time.monotonic() + self._config.limits.drain_timeout_seconds
         while router.connections and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-        left = [connection for connection in router.connections if connection.exchange is not None]
+        left = [connection.exchange for connection in router.connections if connection.exchange is not None]
+        for exchange in left:
+            exchange.expire(Reason.DRAINING)
+        await asyncio.sleep(LAST_ANSWERS_SECONDS)
         for connection in list(router.connections):
-            if connection.exchange is not None:
-                connection.exchange.expire(Reason.DRAINING)
             connection.cut()
         if left:
             log.warning("%d requests were cut off after %g s", len(left), self._config.limits.drain_timeout_seconds)

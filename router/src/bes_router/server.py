@@ -212,6 +212,7 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse(self, error: UpstreamError) -> None:
         """Answer 503, or 504 for an engine that stayed silent, instead of the exchange."""
+        self._closing = self._closing or self._service.draining
         status = 504 if error.reason is Reason.SILENT else 503
         body = error_body(status, "the request could not be served just now; try again", code=error.reason)
         self.write(self.answer(status, body, ((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),)))
@@ -256,13 +257,14 @@ class ClientConnection(asyncio.Protocol):
                 self.cut()
             elif self._head is None and not self._buffer:
                 self.close_idle()
-            else:
+            elif self._transport is not None:
                 self._service.malformed(Reason.TIMEOUT)
                 body = error_body(408, "the request did not arrive in time; send it at once", code=Reason.TIMEOUT)
                 self.refuse_connection(http1.response(408, body, close=True))
 
     def close_idle(self) -> None:
-        """Close, if no request is being read or answered; with one, close after its answer."""
-        if self.exchange is None and self._transport is not None:
+        """Close, if no request is being read or answered; with one, the connection closes after its answer."""
+        idle = self.exchange is None and self._head is None and not self._buffer
+        if idle and self._transport is not None:
             self._lingering = True
             self._transport.close()

@@ -145,7 +145,7 @@ class UpstreamConnection(asyncio.Protocol):
         if not found or self._framings > 1 or status < 200:
             self._break(Reason.BAD_RESPONSE, "the engine's answer has an ambiguous head")
             return False
-        if not head.startswith(b"HTTP/1.1 ") or any(name in names for name in _NOT_RELAYED):
+        if not head.startswith(b"HTTP/1.1 ") or b"connection:" in names or b"\r\nkeep-alive:" in names:
             line, *fields = head.split(b"\r\n")
             kept = [field for field in fields if not (b"\r\n" + field.lower()).startswith(_NOT_RELAYED)]
             head = b"\r\n".join([b"HTTP/1.1 " + line.partition(b" ")[2], *kept])
