@@ -73,6 +73,8 @@ def read_artifact(folder: Path) -> Artifact:
         raw = load_tensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtifactUnreadableError(f"{path}: is not a safetensors file: {error}") from error
+    if strange := sorted(name for name, tensor in raw.items() if tensor.dtype.kind not in "fiu"):
+        raise ArtifactMisfitError(f"{folder}: tensors {strange} do not hold real numbers; train again")
     tensors = {name: np.ascontiguousarray(tensor, dtype=np.float64) for name, tensor in raw.items()}
     _check(folder, passport, tensors)
     return Artifact(passport, MappingProxyType(tensors))

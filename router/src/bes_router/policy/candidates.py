@@ -133,8 +133,8 @@ def observe(
     zero = request.zero_from - now
     middle = max(1e-3, 0.5 * (full + zero))
     softness = (zero - full) / middle
-    log_prompt = math.log(prompt / TYPICAL_PROMPT)
-    log_output = math.log(output / TYPICAL_OUTPUT)
+    log_prompt = math.log(max(1, prompt) / TYPICAL_PROMPT)
+    log_output = math.log(max(1, output) / TYPICAL_OUTPUT)
     log_deadline = math.log(middle / TYPICAL_DEADLINE)
     best_quality = 0.0
     for model in range(models):

@@ -1,7 +1,7 @@
 """The learned part of a candidate's score: linear plus one hidden layer, the same weights for every candidate.
 
 ``score = base + linear . x + out . softsign(hidden x + bias)``. All-zero linear and out weights reproduce the base rule
-exactly. This plain form is what the simulator compiles; the router computes the same with numpy (`network.py`).
+exactly. This plain form is what the simulator compiles; the router computes the same with numpy (`policies.py`).
 """
 
 from bes_router.policy.candidates import WIDTH

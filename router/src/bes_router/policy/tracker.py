@@ -1,5 +1,6 @@
 """The router's load view: `blend` over Python lists, the quickest thing to index there."""
 
+import math
 from collections.abc import Sequence
 
 from bes_router.policy import blend
@@ -71,8 +72,12 @@ class LoadTracker:
         blend.set_ready(self._catalogue, self._state, engine, int(ready))
 
     def snapshot(self, counts: Sequence[float | None], own_then: Floats, at: float) -> None:
-        """Take figures of requests in flight per engine (None: unknown), true at ``at`` when `own` was ``own_then``."""
-        blend.snapshot(self._state, [-1.0 if count is None else count for count in counts], own_then, at)
+        """Take figures of requests in flight per engine, true at ``at`` when `own` was ``own_then``.
+
+        None, or a number that is no count, means unknown.
+        """
+        known = [-1.0 if count is None or not math.isfinite(count) else count for count in counts]
+        blend.snapshot(self._state, known, own_then, at)
 
     def view(self, now: float) -> LoadView:
         """The load as believed at ``now``. It shares this object's lists: decide before anything else happens."""
