@@ -50,17 +50,17 @@ class Waiting:
         self.body = b""
         self.ends: list[UpstreamError | None] = []
 
-    def on_head(self, status: int, head: bytes, until_close: bool, data: bytes) -> None:
+    def on_head(self, status: int, head: bytes, until_close: bool, data: bytes, _: float) -> None:
         assert not self.head
         self.until_close = until_close
         self.status, self.head, self.body = status, head, data
 
-    def on_data(self, data: bytes) -> None:
+    def on_data(self, data: bytes, _: float) -> None:
         assert self.head
         assert not self.ends
         self.body += data
 
-    def on_complete(self) -> None:
+    def on_complete(self, _: float) -> None:
         self.ends.append(None)
 
     def on_broken(self, error: UpstreamError, stale: bool) -> None:

@@ -27,7 +27,7 @@ class Client(Protocol):
     def write(self, data: bytes) -> None:
         """Write raw bytes of the answer."""
 
-    def complete(self) -> None:
+    def complete(self, now: float) -> None:
         """The answer is written; the next request may be read."""
 
     def refuse(self, error: UpstreamError) -> None:
@@ -138,30 +138,30 @@ class Exchange:
         if self._paused:
             upstream.pause()
 
-    def on_head(self, status: int, head: bytes, until_close: bool, data: bytes) -> None:
+    def on_head(self, status: int, head: bytes, until_close: bool, data: bytes, now: float) -> None:
         """Relay the head, the router's own fields behind the engine's, and the first bytes."""
         self._request = b""
         self.status = status
-        self.touched = now = time.monotonic()
+        self.touched = now
         if data:
             self.first_byte_at = now
             self._outcome.first_byte(self, now)
         self._client.begin(head + self.explanation, until_close, data)
 
-    def on_data(self, data: bytes) -> None:
+    def on_data(self, data: bytes, now: float) -> None:
         """Relay raw bytes."""
-        self.touched = now = time.monotonic()
+        self.touched = now
         if not self.first_byte_at:
             self.first_byte_at = now
             self._outcome.first_byte(self, now)
         self._client.write(data)
 
-    def on_complete(self) -> None:
+    def on_complete(self, now: float) -> None:
         """End well."""
         self._upstream = None
         if self._end():
-            self._outcome.ended(self, time.monotonic())
-            self._client.complete()
+            self._outcome.ended(self, now)
+            self._client.complete(now)
 
     def on_broken(self, error: UpstreamError, stale: bool) -> None:
         """End badly; on a kept connection that the engine had closed meanwhile, connect once instead."""

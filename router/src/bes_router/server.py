@@ -90,10 +90,11 @@ class ClientConnection(asyncio.Protocol):
                 self._reading_paused = True
                 self._transport.pause_reading()
             return
-        if self._head is None and not self._buffer:
-            self.deadline = time.monotonic() + self._service.limits.head_timeout_seconds
+        first = self._head is None and not self._buffer
         self._buffer = self._buffer + data if self._buffer else data
         self._read()
+        if first and self._buffer and self._head is None and self.exchange is None and not self._lingering:
+            self.deadline = time.monotonic() + self._service.limits.head_timeout_seconds
 
     def pause_writing(self) -> None:
         """The client takes nothing more: stop reading from the engine."""
@@ -180,7 +181,7 @@ class ClientConnection(asyncio.Protocol):
         answer = self._service.handle(self, head, body, arrival)
         if isinstance(answer, bytes):
             self.write(answer)
-            self._next()
+            self._next(arrival)
             return
         self.exchange = answer
         self.deadline = NEVER
@@ -203,10 +204,10 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
-    def complete(self) -> None:
+    def complete(self, now: float) -> None:
         """The exchange's answer is written: read the next request."""
         self.exchange = None
-        self._next()
+        self._next(now)
         if self._buffer and self._transport is not None:
             self._read()
 
@@ -216,7 +217,7 @@ class ClientConnection(asyncio.Protocol):
         status = 504 if error.reason is Reason.SILENT else 503
         body = error_body(status, "the request could not be served just now; try again", code=error.reason)
         self.write(self.answer(status, body, ((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),)))
-        self.complete()
+        self.complete(time.monotonic())
 
     def cut(self) -> None:
         """Reset the connection, so that half an answer cannot be taken for a whole one."""
@@ -224,18 +225,18 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _next(self) -> None:
+    def _next(self, now: float) -> None:
         if self._transport is None:
             return
         if self._closing:
-            self.deadline = time.monotonic() + self._service.limits.response_timeout_seconds
+            self.deadline = now + self._service.limits.response_timeout_seconds
             self._lingering = True
             self._transport.close()
             return
         if self._reading_paused:
             self._reading_paused = False
             self._transport.resume_reading()
-        self.deadline = time.monotonic() + self._service.limits.idle_timeout_seconds
+        self.deadline = now + self._service.limits.idle_timeout_seconds
 
     def refuse_connection(self, answer: bytes) -> None:
         """Write a last answer and close once the client has read it, dropping whatever else it sends meanwhile."""

@@ -21,16 +21,16 @@ _NOT_RELAYED = (b"\r\nconnection:", b"\r\nkeep-alive:", b"\r\nproxy-connection:"
 class Answered(Protocol):
     """Whoever waits for the answer. After `on_complete` or `on_broken` nothing more is told."""
 
-    def on_head(self, status: int, head: bytes, until_close: bool, data: bytes) -> None:
+    def on_head(self, status: int, head: bytes, until_close: bool, data: bytes, now: float) -> None:
         """The head, without its last empty line and without connection fields, and what of the body came with it.
 
-        ``until_close``: the answer's end is EOF.
+        ``until_close``: the answer's end is EOF. ``now``, here and below, is when the bytes were read.
         """
 
-    def on_data(self, data: bytes) -> None:
+    def on_data(self, data: bytes, now: float) -> None:
         """Raw bytes of the body, in the answer's own framing."""
 
-    def on_complete(self) -> None:
+    def on_complete(self, now: float) -> None:
         """The answer has arrived to its last byte."""
 
     def on_broken(self, error: UpstreamError, stale: bool) -> None:
@@ -111,6 +111,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on; end the answer where its framing says so."""
+        now = time.monotonic()
         waiting = self._waiting
         if waiting is None:
             self.abandon()  # bytes that nobody asked for
@@ -129,14 +130,14 @@ class UpstreamConnection(asyncio.Protocol):
                 if len(self._raw) > MAX_HEAD_BYTES:
                     self._break(Reason.BAD_RESPONSE, "the engine's answer has too large a head")
                 return
-            if not self._tell_head(waiting):
+            if not self._tell_head(waiting, now):
                 return
         else:
-            waiting.on_data(data)
+            waiting.on_data(data, now)
         if self._complete and self._waiting is waiting:
-            self._finish(waiting, self._keep)
+            self._finish(waiting, self._keep, now)
 
-    def _tell_head(self, waiting: Answered) -> bool:
+    def _tell_head(self, waiting: Answered, now: float) -> bool:
         """Pass on the head and what came with it; False where the answer is refused."""
         head, found, data = self._raw.partition(HEAD_END)
         status = self._parser.get_status_code()
@@ -151,23 +152,23 @@ class UpstreamConnection(asyncio.Protocol):
             head = b"\r\n".join([b"HTTP/1.1 " + line.partition(b" ")[2], *kept])
         self._raw = b""
         self._head_told = True
-        waiting.on_head(status, head, self._until_close, data)
+        waiting.on_head(status, head, self._until_close, data, now)
         return True
 
     @property
     def _until_close(self) -> bool:
         return self._framings == 0 and not self._complete
 
-    def _finish(self, waiting: Answered, keep: bool) -> None:
+    def _finish(self, waiting: Answered, keep: bool, now: float) -> None:
         self._waiting = None
         self._used = True
         if keep:
             self.resume()  # the last bytes may have filled the client's buffer
-            self.idle_since = time.monotonic()
+            self.idle_since = now
             self.backend.give_back(self)
         else:
             self.close()
-        waiting.on_complete()
+        waiting.on_complete(now)
 
     def _break(self, reason: Reason, message: str, stale: bool = False) -> None:
         waiting = self._waiting
@@ -183,7 +184,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self in self.backend.idle:
                 self.backend.idle.remove(self)
         elif self._head_told and self._until_close and exc is None:
-            self._finish(waiting, keep=False)
+            self._finish(waiting, keep=False, now=time.monotonic())
         else:
             untouched = self._used and self._messages == 0
             self._break(Reason.BROKE_OFF, "the engine closed the connection before its answer was complete", untouched)
