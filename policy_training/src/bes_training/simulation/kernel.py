@@ -31,13 +31,16 @@ class Brain(NamedTuple):
     placement: int
     parameters: Array  # of the rule, or of the scorer's base rule
     linear: Array  # [WIDTH]
-    hidden: Array  # [H * WIDTH]
+    hidden: Array  # [WIDTH * H], by features
     bias: Array  # [H]
     out: Array  # [H]
-    layers: tuple[Array, Array, Array, Array, Array, Array]  # the paper's network: weights, bias, three times
+    layers: tuple[
+        Array, Array, Array, Array, Array, Array
+    ]  # the paper's network: weights [in * out], bias, three times
     engines: Array  # scratch
     scores: Array
     features: Array
+    units: Array
     inputs: Array
     first: Array
     second: Array
@@ -233,7 +236,7 @@ def choose_learned(catalogue: Catalogue, view: LoadView, request: RoutingRequest
     count = observe(catalogue, view, request, now, brain.parameters, brain.engines, brain.scores, brain.features)
     if count == 0:
         return Decision(-1, -1)
-    add_learned(brain.features, count, brain.linear, brain.hidden, brain.bias, brain.out, brain.scores)
+    add_learned(brain.features, count, brain.linear, brain.hidden, brain.bias, brain.out, brain.scores, brain.units)
     engine = brain.engines[best_of(brain.scores, count)]
     return Decision(catalogue.engine_model[engine], engine)
 

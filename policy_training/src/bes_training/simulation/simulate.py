@@ -13,7 +13,7 @@ from bes_router.policy import blend, candidates, paper
 from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.layout import Catalogue
 from bes_router.policy.tracker import new_tracker
-from bes_training.simulation import kernel
+from bes_training.simulation import checks, kernel
 from bes_training.simulation.compiled import compiled
 from bes_training.simulation.engines import FINISHED
 from bes_training.simulation.state import EngineState, new_engine_state
@@ -89,12 +89,14 @@ def compiled_catalogue(scenario_json: str) -> Catalogue:
 def new_simulation(
     catalogue: Catalogue, workload: Workload, max_in_flight: int, circumstances: Circumstances | None = None
 ) -> kernel.Simulation:
-    """A run at its beginning; ``catalogue`` holds arrays."""
+    """A run at its beginning; ``catalogue`` holds arrays. Raises ValueError where something does not fit it."""
     given = circumstances or Circumstances()
     count = len(workload.time)
     routers = len(given.figures.interval)
-    if count and int(workload.router.max()) >= routers:
-        raise ValueError(f"the workload names router {int(workload.router.max())}, load figures are for {routers}")
+    checks.check_figures(given.figures.interval, given.figures.phase, given.figures.delay, given.figures.skew)
+    checks.check_workload(catalogue, workload, routers)
+    checks.check_deaths(catalogue, given.deaths)
+    checks.check_deadline_factor(given.deadline_factor)
     full = np.asarray(catalogue.full_until)[workload.task] * given.deadline_factor
     zero = np.asarray(catalogue.zero_from)[workload.task] * given.deadline_factor
     slots = EngineState._make(_array(values) for values in new_engine_state(catalogue, count + 1))
@@ -179,6 +181,7 @@ def outcomes_of(simulation: kernel.Simulation) -> Outcomes:
 
 def rule_brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -> kernel.Brain:
     """A hand-written rule as a brain."""
+    checks.check_parameters(catalogue, kind, parameters)
     return _brain(catalogue, kind, placement, parameters)
 
 
@@ -186,14 +189,22 @@ def learned_brain(
     catalogue: Catalogue, base: Float, linear: Float, hidden: Float, bias: Float, out: Float
 ) -> kernel.Brain:
     """A scorer as a brain: base rule [16], linear [WIDTH], hidden [H * WIDTH], bias [H], out [H]."""
-    return _brain(catalogue, kernel.LEARNED, 0, base)._replace(linear=linear, hidden=hidden, bias=bias, out=out)
+    checks.check_scorer(base, linear, hidden, bias, out)
+    by_feature = np.ascontiguousarray(hidden.reshape(len(out), candidates.WIDTH).T).ravel()
+    brain = _brain(catalogue, kernel.LEARNED, 0, base)
+    return brain._replace(linear=linear, hidden=by_feature, bias=bias, out=out, units=np.zeros(len(out)))
 
 
 def paper_brain(catalogue: Catalogue, layers: tuple[Float, Float, Float, Float, Float, Float]) -> kernel.Brain:
     """The paper's network as a brain: weights [out * in] and bias of its three layers."""
-    brain = _brain(catalogue, kernel.PAPER, 0, NO_PARAMETERS)._replace(layers=layers)
+    checks.check_network(catalogue, layers)
+    one, two, three = (np.ascontiguousarray(layers[at].reshape(len(layers[at + 1]), -1).T).ravel() for at in (0, 2, 4))
+    brain = _brain(catalogue, kernel.PAPER, 0, NO_PARAMETERS)
     return brain._replace(
-        first=np.zeros(len(layers[1])), second=np.zeros(len(layers[3])), values=np.zeros(len(layers[5]))
+        layers=(one, layers[1], two, layers[3], three, layers[5]),
+        first=np.zeros(len(layers[1])),
+        second=np.zeros(len(layers[3])),
+        values=np.zeros(len(layers[5])),
     )
 
 
@@ -212,6 +223,7 @@ def _brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -
         engines=np.zeros(rows, dtype=np.int64),
         scores=np.zeros(rows),
         features=np.zeros(rows * candidates.WIDTH),
+        units=none,
         inputs=np.zeros(paper.width_of(catalogue)),
         first=none,
         second=none,

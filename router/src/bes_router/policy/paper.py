@@ -30,11 +30,20 @@ def observe_paper(catalogue: Catalogue, view: LoadView, request: RoutingRequest,
 
 
 def dense(inputs: Floats, weights: Floats, bias: Floats, out: MutableFloats, rectify: bool) -> None:
-    """One layer: ``out = weights inputs + bias``, rectified where asked. ``weights`` is [outputs * inputs], by rows."""
-    width = len(inputs)
-    for row in range(len(bias)):
-        total = bias[row]
-        at = row * width
-        for column in range(width):
-            total += weights[at + column] * inputs[column]
-        out[row] = 0.0 if rectify and total < 0.0 else total
+    """One layer: ``out = inputs weights + bias``, rectified where asked.
+
+    ``weights`` is [inputs * outputs], an input's weights to all outputs side by side: the inner loop is one vector
+    operation, and an input that the layer before rectified to 0 costs nothing.
+    """
+    size = len(bias)
+    for row in range(size):
+        out[row] = bias[row]
+    for column in range(len(inputs)):
+        value = inputs[column]
+        if value != 0.0:
+            at = column * size
+            for row in range(size):
+                out[row] += weights[at + row] * value
+    if rectify:
+        for row in range(size):
+            out[row] = max(out[row], 0.0)

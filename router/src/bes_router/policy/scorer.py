@@ -9,21 +9,34 @@ from bes_router.policy.layout import Floats, MutableFloats
 
 
 def add_learned(
-    features: Floats, count: int, linear: Floats, hidden: Floats, bias: Floats, out: Floats, scores: MutableFloats
+    features: Floats,
+    count: int,
+    linear: Floats,
+    hidden: Floats,
+    bias: Floats,
+    out: Floats,
+    scores: MutableFloats,
+    units: MutableFloats,
 ) -> None:
-    """Add the learned part to the first ``count`` scores. ``hidden`` is [H * WIDTH], ``bias`` and ``out`` [H]."""
-    units = len(out)
+    """Add the learned part to the first ``count`` scores.
+
+    ``hidden`` is [WIDTH * H], a feature's weights to all units side by side, so that the inner loop is one vector
+    operation; ``bias`` and ``out`` are [H], ``units`` is scratch [H].
+    """
+    size = len(out)
     for row in range(count):
         at = row * WIDTH
         total = 0.0
+        for unit in range(size):
+            units[unit] = bias[unit]
         for column in range(WIDTH):
-            total += linear[column] * features[at + column]
-        for unit in range(units):
-            z = bias[unit]
-            weights = unit * WIDTH
-            for column in range(WIDTH):
-                z += hidden[weights + column] * features[at + column]
-            total += out[unit] * z / (1.0 + abs(z))
+            value = features[at + column]
+            total += linear[column] * value
+            weights = column * size
+            for unit in range(size):
+                units[unit] += hidden[weights + unit] * value
+        for unit in range(size):
+            total += out[unit] * units[unit] / (1.0 + abs(units[unit]))
         scores[row] += total
 
 
