@@ -109,10 +109,13 @@ def search(
 
 
 def sweep(space: Space, training: Field, validation: Field) -> Found:
-    """A space of one number: seven places on a line, the best on all training traces."""
-    vectors = [space.at(np.array([float(place)])) for place in range(-3, 4)]
+    """A space of no number or one: its places on a line, the best on all training traces."""
+    places = (0.0,) if space.size == 0 else tuple(float(place) for place in range(-3, 4))
+    vectors = [space.at(np.full(space.size, place)) for place in places]
     before = training.decisions
-    losses = training.losses([space.brain(vector) for vector in vectors], range(len(training.traces)))
+    losses = np.zeros((len(vectors), 1))
+    if len(vectors) > 1:
+        losses = training.losses([space.brain(vector) for vector in vectors], range(len(training.traces)))
     best = vectors[int(losses.mean(axis=1).argmin())]
     loss = float(validation.losses([space.brain(best)], range(len(validation.traces))).mean())
     return Found(space.name, best, loss, training.decisions - before, 0, ((training.decisions - before, loss),))

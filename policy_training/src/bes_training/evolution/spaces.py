@@ -49,12 +49,15 @@ def _gate(placement: int, exponent: float) -> float:
 
 
 def static_space(catalogue: Catalogue, model: int, placement: int) -> Space:
-    """Always one model; only the bunching gate can be tuned."""
+    """Always one model; only the bunching gate can be tuned, and only where there is one."""
+    bunched = placement == place.BUNCHED
 
     def brain(vector: Float) -> kernel.Brain:
-        return rule_brain(catalogue, rules.STATIC, placement, np.array([_gate(placement, vector[0]), float(model)]))
+        gate = _gate(placement, vector[0]) if bunched else rules.NO_GATE
+        return rule_brain(catalogue, rules.STATIC, placement, np.array([gate, float(model)]))
 
-    return Space(f"Static{model}/{PLACEMENT_NAMES[placement]}", np.array([LOG_GATE]), np.array([0.7]), brain)
+    start = np.full(int(bunched), LOG_GATE)
+    return Space(f"Static{model}/{PLACEMENT_NAMES[placement]}", start, np.full(int(bunched), 0.7), brain)
 
 
 def deadline_space(catalogue: Catalogue, placement: int) -> Space:

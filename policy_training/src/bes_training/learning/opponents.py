@@ -1,5 +1,6 @@
 """The rules, each with every placement, tuned as hard as the learner."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from bes_api.passport import TunedRule
 from bes_api.router_config import Placement
+from bes_router.policy.layout import Catalogue
 from bes_training.evolution.search import Found, SearchSettings, search
 from bes_training.evolution.spaces import PLACEMENT_NAMES, Space, opponents
 from bes_training.learning.ground import Ground
@@ -37,11 +39,7 @@ class Opponents:
 
 def tune_opponents(ground: Ground, settings: TrainingSettings, journal: Journal, watch: Watch) -> Opponents:
     """Tune every rule with as many simulated decisions as the learner gets (less where a search has converged)."""
-    spaces = [
-        space
-        for space in opponents(ground.catalogue)
-        if settings.opponents == "all" or any(space.name.startswith(name) for name in FEW)
-    ]
+    spaces = rivals_of(ground.catalogue, settings)
     found = [_tuned(space, ground, settings, journal, watch) for space in spaces]
     brains = [space.brain(each.vector) for space, each in zip(spaces, found, strict=True)]
     validation = ground.validation.losses(brains, range(len(ground.validation.traces)))
@@ -53,6 +51,15 @@ def tune_opponents(ground: Ground, settings: TrainingSettings, journal: Journal,
     }
     comparator = spaces[int(validation.mean(axis=1).argmin())].name
     return Opponents(rules, training, validation, comparator, sum(each.decisions for each in found))
+
+
+def rivals_of(catalogue: Catalogue, settings: TrainingSettings) -> list[Space]:
+    """The rules that take part; a shortened training leaves out kinds that never measured best."""
+    return [
+        space
+        for space in opponents(catalogue)
+        if settings.opponents == "all" or any(re.fullmatch(name, space.name) for name in FEW)
+    ]
 
 
 def _tuned(space: Space, ground: Ground, settings: TrainingSettings, journal: Journal, watch: Watch) -> Found:

@@ -7,8 +7,8 @@ from bes_api.service import BestEffortService, Learner
 
 DECISIONS_PER_DQN_DECISION = 32
 """Evolution simulates this many decisions for each that the DQN trains on: it samples none of them again."""
-FEW = ("Static", "DeadlineAware/LeastFinish", "PricedGated/Bunched")
-"""The rules of a shortened training, by the beginning of their names: the kinds that measured best."""
+FEW = (r"Static\d+/LeastLoaded", r"DeadlineAware/LeastFinish", r"PricedGated/Bunched")
+"""The rules of a shortened training, as patterns of their names: statics, and the kinds that measured best."""
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,13 @@ from bes_api.scenario import Scenario
 from bes_api.service import Learner
 from bes_router.policy import candidates, paper
 from bes_router.policy.artifact import write_artifact
+from bes_router.policy.catalogue import catalogue_of
 from bes_training.evolution.search import objective
 from bes_training.learning.evolve import Scorer, evolve
 from bes_training.learning.ground import Ground, prepare
 from bes_training.learning.journal import Journal
 from bes_training.learning.network import TrainedNetwork, train_network
-from bes_training.learning.opponents import Opponents, tune_opponents
+from bes_training.learning.opponents import Opponents, rivals_of, tune_opponents
 from bes_training.learning.settings import DECISIONS_PER_DQN_DECISION, TrainingSettings
 from bes_training.learning.watch import Watch
 
@@ -63,8 +64,7 @@ def identity_of(scenario: Scenario, settings: TrainingSettings) -> str:
 
 def stages(scenario: Scenario, settings: TrainingSettings) -> int:
     """Decisions of all stages together, as the progress bar counts them."""
-    models = len(scenario.models)
-    rules = 3 * (models + 4) if settings.opponents == "all" else 3 * models + 2
+    rules = len(rivals_of(catalogue_of(scenario), settings))
     learners = 2 if settings.learner is Learner.AUTO else 1
     return settings.evolution_decisions * (rules + learners * len(settings.seeds))
 
