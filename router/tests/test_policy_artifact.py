@@ -189,7 +189,7 @@ def test_whole_numbers_as_weights_are_taken_as_numbers(tmp_path: Path) -> None:
         {"feature_scale": [0.0] * 24},
         {"models": []},
     ],
-    ids=lambda fields: "-".join(fields),
+    ids="-".join,
 )
 def test_a_passport_of_another_version_layout_or_form_is_refused(tmp_path: Path, fields: dict[str, Any]) -> None:
     folder = write(tmp_path, LEARNED)
@@ -258,7 +258,10 @@ def test_an_artifact_of_the_other_kind_is_a_misfit(tmp_path: Path) -> None:
 def test_the_passport_is_written_last_so_that_a_reader_never_meets_half_an_artifact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(LEARNED.passport), "write", lambda self, path: (_ for _ in ()).throw(OSError("disk full")))
+    def full(self: object, path: Path) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(type(LEARNED.passport), "write", full)
     with pytest.raises(OSError, match="disk full"):
         write_artifact(tmp_path, LEARNED.passport, LEARNED.tensors)
     with pytest.raises(ArtifactUnreadableError, match="passport"):

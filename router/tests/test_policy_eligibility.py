@@ -42,7 +42,7 @@ def every_policy(scenario: Scenario, catalogue: Catalogue, random: Random) -> li
         rules.THRESHOLD: [gate, *(random.uniform(0, 20) for _ in range(models * tasks))],
     }
     base = tuple(each + random.uniform(-0.1, 0.1) for each in BASE[:2]) + BASE[2:5]
-    base += tuple(random.uniform(-2, 1) for _ in range(6)) + (random.uniform(0, 1), 0.5, 1.0, 0.3, 20.0)
+    base += (*(random.uniform(-2, 1) for _ in range(6)), random.uniform(0, 1), 0.5, 1.0, 0.3, 20.0)
     return [
         *(
             RulePolicy("rule", catalogue, kind, place, own)

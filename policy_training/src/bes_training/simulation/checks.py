@@ -1,6 +1,7 @@
 """What must hold of a run's ingredients before compiled code, which checks no bounds, reads them. Raises ValueError."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def check_deaths(catalogue: Catalogue, deaths: tuple[tuple[float, int, bool], ..
         if not 0 <= engine < engines:
             raise ValueError(f"deaths name engine {engine}, there are {engines}, counted from 0")
     times = [-math.inf, *(at for at, _, _ in deaths)]
-    if not all(before <= after for before, after in zip(times[:-1], times[1:], strict=True)):
+    if not all(before <= after for before, after in pairwise(times)):
         raise ValueError("deaths must be sorted by time")
 
 
