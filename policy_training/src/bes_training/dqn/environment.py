@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from bes_router.policy import blend
 from bes_router.policy import placement as place
-from bes_router.policy.layout import Decision
+from bes_router.policy.layout import Catalogue, Decision
 from bes_router.policy.paper import observe_paper
 from bes_router.policy.reward import eligible
 from bes_training.simulation import kernel
@@ -129,100 +129,91 @@ def simulation_of(batch: Batch, index: int) -> kernel.Simulation:
     )
 
 
-def seek(batch: Batch, index: int) -> None:
-    """Advance to the next request that a model may serve; where none is left, let everything in flight end."""
-    simulation = simulation_of(batch, index)
+def seek(simulation: kernel.Simulation, start: int, count: int, observation: Array, allowed: Array) -> int:
+    """Advance to the next request from ``start`` on that a model may serve, write what is known of it and return it.
+
+    Where none of the ``count`` requests is left, let everything in flight end and return ``count``.
+    """
     catalogue = simulation.catalogue
-    slot = batch.slot[index] + 1
-    while slot < batch.count[index]:
+    slot = start
+    while slot < count:
         if kernel.arrive(simulation, slot):
             request = kernel.request_of(simulation, slot)
             view = kernel.look(simulation, simulation.requests.router[slot], simulation.requests.time[slot])
+            tokens = request.prompt_tokens + request.output_tokens
             choices = 0
             for model in range(len(catalogue.context)):
-                tokens = request.prompt_tokens + request.output_tokens
                 able = eligible(catalogue, model, request.task, view.ready_count[model], tokens)
-                batch.allowed[index, model] = 1 if able else 0
+                allowed[model] = 1 if able else 0
                 choices += 1 if able else 0
             if choices > 0:
-                observe_paper(catalogue, view, request, batch.observation[index])
-                batch.slot[index] = slot
-                return
+                observe_paper(catalogue, view, request, observation)
+                return slot
             kernel.dispatch(simulation, slot, Decision(-1, -1))
         slot += 1
-    batch.slot[index] = slot
     kernel.finish_all(simulation)
+    return slot
 
 
-def decide(batch: Batch, index: int, model: int) -> None:
+def decide(simulation: kernel.Simulation, slot: int, model: int) -> None:
     """Send the awaiting request to the least loaded engine of ``model``, as the router would."""
-    simulation = simulation_of(batch, index)
-    slot = batch.slot[index]
     tracker = kernel.tracker_of(simulation.trackers, simulation.requests.router[slot])
     view = blend.view_of(tracker, simulation.requests.time[slot])
     engine = place.least_loaded(simulation.catalogue, view, model)
     kernel.dispatch(simulation, slot, Decision(model, engine))
 
 
-def remember(batch: Batch, memory: Memory, index: int, model: int) -> None:
+def remember(memory: Memory, index: int, slot: int, model: int, observation: Array, allowed: Array) -> None:
     """Write the decision that is about to be made into the ring."""
     at = memory.made[index] % memory.action.shape[1]
-    for feature in range(batch.observation.shape[1]):
-        memory.observation[index, at, feature] = batch.observation[index, feature]
-    for other in range(batch.allowed.shape[1]):
-        memory.allowed[index, at, other] = batch.allowed[index, other]
+    for feature in range(len(observation)):
+        memory.observation[index, at, feature] = observation[feature]
+    for other in range(len(allowed)):
+        memory.allowed[index, at, other] = allowed[other]
     memory.action[index, at] = model
-    memory.slot[index, at] = batch.slot[index]
+    memory.slot[index, at] = slot
     memory.last[index, at] = 0
     memory.made[index] += 1
 
 
-def credit(batch: Batch, memory: Memory, index: int) -> None:
+def credit(memory: Memory, index: int, catalogue: Catalogue, task: Array, outcome: kernel.Outcome) -> None:
     """Fill in the rewards of decisions whose requests have ended, in order."""
-    catalogue = batch.simulations.catalogue
-    outcome = batch.simulations.outcome
-    models = len(catalogue.context)
     best = 0.0
-    for task in range(len(catalogue.best_quality)):
-        best = max(best, catalogue.best_quality[task])
+    for each in range(len(catalogue.best_quality)):
+        best = max(best, catalogue.best_quality[each])
     while memory.settled[index] < memory.made[index]:
         at = memory.settled[index] % memory.action.shape[1]
         slot = memory.slot[index, at]
-        if outcome.status[index, slot] == kernel.PENDING:
+        if outcome.status[slot] == kernel.PENDING:
             return
-        quality = catalogue.quality[batch.simulations.requests.task[index, slot] * models + memory.action[index, at]]
-        memory.reward[index, at] = outcome.share[index, slot] * quality / best if best > 0.0 else 0.0
+        quality = catalogue.quality[task[slot] * len(catalogue.context) + memory.action[index, at]]
+        memory.reward[index, at] = outcome.share[slot] * quality / best if best > 0.0 else 0.0
         memory.settled[index] += 1
 
 
-def begin(batch: Batch) -> None:
-    """Bring every simulation to its first decision."""
-    for index in range(len(batch.slot)):
-        seek(batch, index)
+def begin(batch: Batch, index: int) -> None:
+    """Bring a simulation to its first decision."""
+    simulation = simulation_of(batch, index)
+    batch.slot[index] = seek(simulation, 0, batch.count[index], batch.observation[index], batch.allowed[index])
 
 
-def play_on(batch: Batch, models: Array) -> int:
-    """Make one decision in every simulation that awaits one; returns how many await the next."""
+def decide_all(batch: Batch, memory: Memory, models: Array) -> int:
+    """Make and remember one decision in every simulation that awaits one; returns how many await the next."""
     awaiting = 0
     for index in range(len(batch.slot)):
-        if batch.slot[index] < batch.count[index]:
-            decide(batch, index, models[index])
-            seek(batch, index)
-            awaiting += 1 if batch.slot[index] < batch.count[index] else 0
-    return awaiting
-
-
-def learn_on(batch: Batch, memory: Memory, models: Array) -> int:
-    """`play_on` that remembers decisions and credits outcomes; returns how many await the next."""
-    awaiting = 0
-    for index in range(len(batch.slot)):
-        if batch.slot[index] >= batch.count[index]:
+        slot = batch.slot[index]
+        count = batch.count[index]
+        if slot >= count:
             continue
-        remember(batch, memory, index, models[index])
-        decide(batch, index, models[index])
-        seek(batch, index)
-        credit(batch, memory, index)
-        if batch.slot[index] < batch.count[index]:
+        simulation = simulation_of(batch, index)
+        observation = batch.observation[index]
+        allowed = batch.allowed[index]
+        remember(memory, index, slot, models[index], observation, allowed)
+        decide(simulation, slot, models[index])
+        following = seek(simulation, slot + 1, count, observation, allowed)
+        batch.slot[index] = following
+        credit(memory, index, simulation.catalogue, simulation.requests.task, simulation.outcome)
+        if following < count:
             awaiting += 1
         else:
             memory.last[index, (memory.made[index] - 1) % memory.action.shape[1]] = 1

@@ -188,7 +188,7 @@ class Training:
         models = greedy(self._learner.online, batch.observation, batch.allowed)
         explore = self._rng.random(len(models)) < settings.epsilon
         random = np.where(batch.allowed == 1, self._rng.random(batch.allowed.shape), -1.0).argmax(axis=1)
-        awaiting = self._simulations.learn_on(self._replay.memory, np.where(explore, random, models))
+        awaiting = self._simulations.decide(self._replay.memory, np.where(explore, random, models))
         self._decisions += len(models)
         self._samples_owed += settings.samples_per_decision * len(models)
         if awaiting < len(models):

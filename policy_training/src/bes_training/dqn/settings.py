@@ -35,8 +35,9 @@ class DQNSettings:
     validation_requests: int = 4_000
     """Requests played of each validation workload."""
     checkpoint_decisions: int = 200_000
-    threads: int = 2
-    """Torch's; another number gives other roundings, so other weights."""
+    threads: int = 1
+    """Torch's: a second one gains little at this size, and on a busy machine each waits for the other. Another number
+    gives other roundings, so other weights."""
 
     def __post_init__(self) -> None:
         for name in ("decisions", "hidden", "environments", "batch", "steps", "episode_requests", "validations"):

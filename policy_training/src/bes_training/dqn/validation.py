@@ -9,7 +9,7 @@ from typing import Any
 from bes_api.scenario import Scenario
 from bes_router.policy.layout import Catalogue
 from bes_training.dqn.network import greedy
-from bes_training.dqn.vector import Simulations
+from bes_training.dqn.vector import Simulations, new_memory
 from bes_training.simulation.simulate import Circumstances, LoadFigures
 from bes_training.workloads.suite import load_suite, realise
 from bes_training.workloads.traces import Part
@@ -39,6 +39,7 @@ class Validation:
             requests=max(len(item) for item in workloads),
             routers=max(self._routers),
         )
+        self._memory = new_memory(self._simulations, max(len(item) for item in workloads))
 
     def performance(self, network: Any) -> float:
         """Mean over the workloads of reward as a share of peak."""
@@ -49,7 +50,7 @@ class Validation:
         awaiting = simulations.rows
         while awaiting:
             batch = simulations.batch
-            awaiting = simulations.play_on(greedy(network, batch.observation, batch.allowed))
+            awaiting = simulations.decide(self._memory, greedy(network, batch.observation, batch.allowed))
         sums = [simulations.reward(row) for row in range(simulations.rows)]
         shares = [reward / peak if peak > 0 else 1.0 for reward, peak in sums]
         return sum(shares) / len(shares)

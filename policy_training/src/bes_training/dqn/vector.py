@@ -73,20 +73,15 @@ class Simulations:
         for target, source in zip(_arrays(self.batch.simulations), _arrays(one), strict=True):
             target[row][tuple(slice(0, size) for size in source.shape)] = source
         self.batch.count[row] = len(workload)
-        self.batch.slot[row] = -1
+        self.batch.slot[row] = 0
 
     def begin(self, row: int) -> None:
         """Bring a row to its first decision."""
-        self._compiled.seek(self.batch, row)
+        self._compiled.begin(self.batch, row)
 
-    def play_on(self, models: Array) -> int:
-        """Decide where something awaits; returns how many rows await the next decision."""
-        awaiting: int = self._compiled.play_on(self.batch, models)
-        return awaiting
-
-    def learn_on(self, memory: environment.Memory, models: Array) -> int:
-        """The same, remembered."""
-        awaiting: int = self._compiled.learn_on(self.batch, memory, models)
+    def decide(self, memory: environment.Memory, models: Array) -> int:
+        """Decide where something awaits, and remember it; returns how many rows await the next decision."""
+        awaiting: int = self._compiled.decide_all(self.batch, memory, models)
         return awaiting
 
     def reward(self, row: int) -> tuple[float, float]:
@@ -105,23 +100,30 @@ class Simulations:
         return [*_arrays(batch.simulations), batch.count, batch.slot, batch.observation, batch.allowed]
 
 
+def new_memory(simulations: Simulations, length: int) -> environment.Memory:
+    """Empty rings of ``length`` decisions. A ring must hold an episode: its first request may be the last to end."""
+    rows, width = simulations.batch.observation.shape
+    models = simulations.batch.allowed.shape[1]
+    return environment.Memory(
+        observation=np.zeros((rows, length, width), np.float32),
+        allowed=np.zeros((rows, length, models), np.int64),
+        action=np.zeros((rows, length), np.int64),
+        reward=np.zeros((rows, length), np.float32),
+        slot=np.zeros((rows, length), np.int64),
+        last=np.zeros((rows, length), np.int64),
+        begun=np.zeros(rows, np.int64),
+        made=np.zeros(rows, np.int64),
+        settled=np.zeros(rows, np.int64),
+    )
+
+
 class Replay:
     """The rings of a training and the transitions drawn from them."""
 
     def __init__(self, simulations: Simulations, length: int, batch: int, steps: int, gamma: float) -> None:
         rows, width = simulations.batch.observation.shape
         models = simulations.batch.allowed.shape[1]
-        self.memory = environment.Memory(
-            observation=np.zeros((rows, length, width), np.float32),
-            allowed=np.zeros((rows, length, models), np.int64),
-            action=np.zeros((rows, length), np.int64),
-            reward=np.zeros((rows, length), np.float32),
-            slot=np.zeros((rows, length), np.int64),
-            last=np.zeros((rows, length), np.int64),
-            begun=np.zeros(rows, np.int64),
-            made=np.zeros(rows, np.int64),
-            settled=np.zeros(rows, np.int64),
-        )
+        self.memory = new_memory(simulations, length)
         self.transitions = replay.Transitions(
             observation=np.zeros((batch, width), np.float32),
             action=np.zeros(batch, np.int64),
