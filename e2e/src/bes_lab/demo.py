@@ -4,9 +4,12 @@ Everything that the table says was measured over HTTP on this machine; the simul
 """
 
 import argparse
+import os
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +20,7 @@ from bes_api.documents import the_service
 from bes_api.router_config import DeadlineAwarePolicy, PricedPolicy, StaticPolicy
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
-from bes_api.service import BestEffortService
+from bes_api.service import BestEffortService, Learner
 from bes_lab import clips, demo_picture, prediction
 from bes_lab.live import Contender, LiveRun, Stage, contender, run_live
 from bes_lab.local.command import direct_load
@@ -25,10 +28,14 @@ from bes_lab.local.policies import artifact_choice, own_policy
 from bes_lab.prediction import Prediction
 from bes_lab.replay.report import write_json
 from bes_lab.results import this_machine
+from bes_training.learning.command import SUMMARY, train_into
+from bes_training.learning.settings import settings_of
 
 MULTIPLE = 3.0
 SECONDS_PER_MINUTE = 1.0
 ATTEMPTS = 2
+DECISIONS = 100_000
+"""Of the shortened training; the service's own figure takes minutes more."""
 LOG_WIDTH = 120
 
 
@@ -41,9 +48,32 @@ class Show:
     stage: Stage
 
 
-def train(_service: BestEffortService, _scenario: Scenario, _folder: Path, _console: Console) -> Sequence[Contender]:
-    """Train what the service asks for; the policies that came of it."""
-    return ()
+def train(
+    service: BestEffortService, scenario: Scenario, folder: Path, decisions: int, console: Console
+) -> list[Contender]:
+    """Train anew, shortened and with one seed; what came of it. Goes on where Ctrl-C stopped the one before."""
+    if (folder / SUMMARY).exists():  # a finished one; the demo is there to show a training
+        shutil.rmtree(folder)
+    settings = replace(
+        settings_of(service, threads=len(os.sched_getaffinity(0)), decisions=decisions),
+        seeds=(1,),
+        opponents="few",
+        shortened=True,
+    )
+    if find_spec("torch") is None:
+        console.print("no torch here, so no DQN: install best-effort-serving[training]", markup=False)
+        settings = replace(settings, learner=Learner.EVOLUTION)
+    asked = service.spec.policy.source.training
+    console.print(
+        f"training: {settings.learner}, one seed, shortened to {decisions:,} decisions"
+        + (f" of {asked.decisions:,} ({asked.seeds} seeds) that the service asks for" if asked else "")
+    )
+    trained = train_into(scenario, settings, folder, console)
+    console.print(f"trained in {trained.seconds:.0f} s; the best rule on validation was {trained.comparator}")
+    learned = [Contender("Learned", artifact_choice(trained.policy))]
+    if trained.network is not None:
+        learned.append(Contender("DQN", artifact_choice(trained.network)))
+    return learned
 
 
 def rivals(scenario: Scenario) -> list[Contender]:
@@ -76,6 +106,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="use these trained policies instead of training",
     )
+    parser.add_argument(
+        "--decisions", type=int, default=DECISIONS, metavar="N", help="of the shortened training (default %(default)s)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.artifact:
         learned: Sequence[Contender] = [contender(artifact_choice(folder)) for folder in arguments.artifact]
     else:
-        learned = train(service, scenario, out / "training", console)
+        learned = train(service, scenario, out / "training", arguments.decisions, console)
     runs: list[tuple[LiveRun, Prediction]] = []
     for who in [*learned, *rivals(scenario)]:
         predicted = prediction.predict(scenario, show.stage.arrivals, who.choice)
