@@ -48,7 +48,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 def read_checkpoint(path: Path, identity: str) -> Checkpoint:
     """Read what `write_checkpoint` wrote. Raises CheckpointError if it is broken or of another training."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             head = json.loads(stored[FACTS].tobytes())
             names = sorted(name for name in stored.files if name != FACTS)
             checkpoint = Checkpoint(str(head["identity"]), dict(head["facts"]), [stored[name] for name in names])
