@@ -15,6 +15,7 @@ from bes_lab.live import contender
 PAPER = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
 
 
+@pytest.mark.slow  # compiles the simulator
 def test_the_demo_writes_the_report_that_the_issue_describes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "train", lambda *_: [])
     monkeypatch.setattr(demo, "rivals", lambda _: [contender(StaticPolicy(model="opt-1.3b"))])

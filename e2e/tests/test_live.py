@@ -47,6 +47,7 @@ def test_a_live_run_answers_everything_with_the_model_that_was_asked_for(stage: 
     assert 1e-6 < live.router_p50_seconds < 0.01
 
 
+@pytest.mark.slow  # compiles the simulator
 def test_the_simulator_predicts_the_live_run(stage: Stage, live: LiveRun) -> None:
     predicted = prediction.predict(stage.scenario, stage.arrivals, live.contender.choice)
     assert live.summary.performance == pytest.approx(predicted.performance, abs=0.05)

@@ -18,8 +18,8 @@ from bes_api.router_config import ThresholdPolicy
 from bes_api.scenario_of import scenario_of
 from bes_lab import prediction
 from bes_lab.demo import rivals, show_of
-from bes_lab.live import Contender, LiveRun, contender, run_live
-from bes_lab.local.policies import artifact_choice
+from bes_lab.live import LiveRun, contender, run_live
+from bes_lab.local.policies import choice_of
 from bes_lab.prediction import Prediction
 from bes_lab.results import RESULTS, Record, Recorder, recorder, write
 
@@ -64,14 +64,14 @@ def records_of(sample: str, live: LiveRun, predicted: Prediction, made_by: Recor
     ]
 
 
-def measure(file: Path, artifacts: Sequence[Path], folder: Path, made_by: Recorder, console: Console) -> list[Record]:
-    """Every policy on one sample; prints a line each."""
+def measure(file: Path, policies: Sequence[str], folder: Path, made_by: Recorder, console: Console) -> list[Record]:
+    """Each of ``policies`` on one sample (none named: every model alone and every rule); prints a line each."""
     service, profiles = the_service(file)
     scenario = scenario_of(service, profiles)
     show = show_of(service, scenario, folder / file.stem)
-    contenders: list[Contender] = [contender(artifact_choice(artifact)) for artifact in artifacts]
+    contenders = [contender(choice_of(policy, scenario)) for policy in policies]
     records: list[Record] = []
-    for who in [*contenders, *rivals(scenario), contender(ThresholdPolicy())]:
+    for who in contenders or [*rivals(scenario), contender(ThresholdPolicy())]:
         predicted = prediction.predict(scenario, show.stage.arrivals, who.choice)
         live = run_live(show.stage, who, ATTEMPTS)
         made = records_of(file.stem, live, predicted, made_by)
@@ -90,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when every record is met, 1 when one falls short."""
     parser = argparse.ArgumentParser(prog="bes_lab.fidelity", description=__doc__)
     parser.add_argument("--sample", type=Path, action="append", help="BestEffortService (default: the first two)")
-    parser.add_argument("--artifact", type=Path, action="append", default=[], help="folder of a trained policy")
+    parser.add_argument(
+        "--policy", action="append", default=[], help="rule, model or artifact's folder (default: all rules and models)"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the records (default %(default)s)")
     given = parser.parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
@@ -99,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="bes-fidelity-") as folder:
             for sample in given.sample or SAMPLES:
-                records += measure(sample, given.artifact, Path(folder), made_by, console)
+                records += measure(sample, given.policy, Path(folder), made_by, console)
     except BestEffortError as error:
         print(f"bes_lab.fidelity: {error}", file=sys.stderr)  # noqa: T201 - this module is a command
         return error.exit_code

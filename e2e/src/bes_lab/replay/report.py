@@ -82,7 +82,7 @@ def draw(scenario: Scenario, outcomes: Outcomes, title: str, path: Path) -> None
         bottom += answered
     load.step(at, series["requests"], where="mid", color="black", linewidth=1, label="sent")
     load.set_ylabel("requests/s")
-    load.legend(loc="upper right", fontsize=8)
+    load.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=8, ncols=4, frameon=False)
     peak = np.asarray(series["peak"])
     share = np.divide(series["reward"], peak, out=np.full(seconds, np.nan), where=peak > 0)
     quality.plot(at, share, color="tab:green")
