@@ -13,7 +13,8 @@ from lab_scenarios import scenario
 from bes_lab.clips import Arrivals
 from bes_lab.errors import TargetError
 from bes_lab.replay.bodies import bodies_of, prompt
-from bes_lab.replay.client import UNANSWERED, Measured, Target, send_all
+from bes_lab.replay.client import send_all
+from bes_lab.replay.measured import UNANSWERED, Measured, Target
 from bes_lab.replay.outcomes import judge, summarize
 
 OK = b'HTTP/1.1 200 OK\r\nx-bes-model: small\r\ncontent-length: 18\r\n\r\n{"model": "large"}'

@@ -11,7 +11,8 @@ from bes_lab.clips import DEMO_CLIP, Clip
 from bes_lab.errors import TargetError
 from bes_lab.replay import report
 from bes_lab.replay.bodies import bodies_of
-from bes_lab.replay.client import Target, send_all
+from bes_lab.replay.client import send_all
+from bes_lab.replay.measured import Target
 from bes_lab.replay.outcomes import judge, summarize
 from bes_lab.replay.trace import MINUTE, Playing, arrivals_of, mix_of, read
 from bes_lab.scenario_file import read_scenario

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bes_api.scenario import Measure, Scenario
 from bes_lab.clips import Arrivals
-from bes_lab.replay.client import UNANSWERED, Measured
+from bes_lab.replay.measured import UNANSWERED, Measured
 from bes_router.policy.reward import reward_share
 
 LATE_SECONDS = 0.005
