@@ -58,7 +58,9 @@ def finish_on(catalogue: Catalogue, view: LoadView, request: RoutingRequest, eng
     model = catalogue.engine_model[engine]
     finish = predicted_finish(catalogue, model, view.load[engine], request.prompt_tokens, request.output_tokens)
     slow = catalogue.interference[catalogue.engine_gpu[engine]]
-    return finish * (1.0 + slow * place.neighbours_busy(catalogue, view, engine))
+    if slow > 0.0:
+        finish *= 1.0 + slow * place.neighbours_busy(catalogue, view, engine)
+    return finish
 
 
 def priced_score(
@@ -111,6 +113,16 @@ def rule_score(
     return -catalogue.work[model]
 
 
+def best_possible(catalogue: Catalogue, task: int, model: int, kind: int, parameters: Floats) -> float:
+    """No engine of ``model`` scores higher than this under rule ``kind``, whatever the load."""
+    if kind == STATIC:
+        return 1.0 if model == int(parameters[OWN]) else -catalogue.work[model]
+    quality = catalogue.quality[task * len(catalogue.context) + model]
+    if kind == PRICED:
+        return quality if parameters[3] >= 0.0 else 1e300
+    return 1.0 + quality
+
+
 def choose_by_rule(
     catalogue: Catalogue,
     view: LoadView,
@@ -120,18 +132,25 @@ def choose_by_rule(
     placement: int,
     parameters: Floats,
 ) -> Decision:
-    """The best eligible model under a rule, on the engine that the placement names; engine -1 if none is eligible."""
+    """The best eligible model under a rule, on the engine that the placement names; engine -1 if none is eligible.
+
+    Ties go to the model that is listed first. People list models from small to large: looked at from the last one on,
+    most of the others cannot score higher and need no engine.
+    """
+    task = request.task
     tokens = request.prompt_tokens + request.output_tokens
     best = Decision(-1, -1)
     highest = -1e300
-    for model in range(len(catalogue.context)):
+    for model in range(len(catalogue.context) - 1, -1, -1):
+        if best_possible(catalogue, task, model, kind, parameters) < highest:
+            continue
         if request.pinned >= 0 and request.pinned != model:
             continue
-        if not eligible(catalogue, model, request.task, view.ready_count[model], tokens):
+        if not eligible(catalogue, model, task, view.ready_count[model], tokens):
             continue
         engine = place_by(catalogue, view, request, now, placement, parameters[GATE], model)
         score = rule_score(catalogue, view, request, now, engine, kind, parameters)
-        if score > highest:
+        if score >= highest:
             highest = score
             best = Decision(model, engine)
     return best
