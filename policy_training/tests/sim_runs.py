@@ -83,7 +83,7 @@ def every_brain(scenario: Scenario, catalogue: Catalogue, seed: int = 0) -> dict
         parameters = np.array(default_parameters(catalogue, kind))
         parameters[rules.GATE] = 20.0
         brains[name] = rule_brain(catalogue, kind, place, parameters)
-    busy_base = (*BASE[:5], -3.0, 0.5, 0.5, 0.2, 0.3, 0.4, 0.5, 0.3, 0.7, 0.1, 20.0)
+    busy_base = (*BASE[:5], -3.0, 0.5, 0.5, 0.2, 0.3, 0.4, 0.5, 0.1, 0.1, 20.0)
     brains["Learned"] = brain_of(catalogue, learned_artifact(scenario, seed, base=busy_base))
     brains["Paper"] = brain_of(catalogue, paper_artifact(scenario, seed))
     return brains

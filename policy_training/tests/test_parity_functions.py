@@ -22,7 +22,7 @@ from bes_training.simulation.simulate import arrays_of
 
 NOW = 50.0
 PLACEMENTS = (placement.LEAST_LOADED, placement.LEAST_FINISH, placement.BUNCHED)
-WELL_PARAMETERS = (*BASE[:5], -3.0, 0.5, 0.5, 0.2, 0.3, 0.4, 0.5, 0.3, 0.7, 0.1, 20.0)
+WELL_PARAMETERS = (*BASE[:5], -3.0, 0.5, 0.5, 0.2, 0.3, 0.4, 0.5, 0.1, 0.1, 20.0)
 seeds = given(st.integers(0, 2**32))
 examples = settings(max_examples=100, deadline=None)
 
@@ -157,7 +157,7 @@ def observed(module: Any, each: Case, catalogue: Catalogue, view: LoadView) -> t
     rows = candidates.capacity(each.catalogue)
     engines, scores = np.zeros(rows, dtype=np.int64), np.zeros(rows)
     features, base = np.zeros(rows * candidates.WIDTH), np.array(WELL_PARAMETERS)
-    count = module.observe(catalogue, view, each.request, NOW, base, engines, scores, features)
+    count = module.observe(catalogue, view, each.request, NOW, base, 1, engines, scores, features)
     return count, engines[:count].tolist(), scores[:count], features[: count * candidates.WIDTH]
 
 

@@ -21,7 +21,7 @@ from bes_router.policy.artifact import Artifact
 from bes_router.policy.layout import Catalogue, LoadView, RoutingRequest
 
 NO_DIGEST = "sha256:" + "0" * 64
-BASE = (0.2, 0.0, 0.1, 1.0, 1.0, -20.0, *(0.0,) * 7, 1.0, 0.0, 0.0)
+BASE = (0.2, 0.0, 0.1, 1.0, 1.0, -20.0, *(0.0,) * 9)
 """The candidates' base rule close to Priced: no toll, no sharing cost, no slots."""
 OPT = {  # latency constants (ms), largest batch, quality in two tasks
     "opt-125m": ((3.0, 0.003, 1.2, 0.004, 0.00006), 256, (0.379, 0.63)),

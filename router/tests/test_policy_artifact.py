@@ -183,7 +183,7 @@ def test_whole_numbers_as_weights_are_taken_as_numbers(tmp_path: Path) -> None:
         {"layout": "paper/1"},
         {"kind": "Paper"},
         {"surplus": 1},
-        {"base_parameters": [0.0] * 15},
+        {"base_parameters": [0.0] * 14},
         {"base_parameters": ["much"] * 16},
         {"feature_names": ["quality"]},
         {"feature_scale": [0.0] * 24},

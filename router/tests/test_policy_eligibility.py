@@ -85,7 +85,7 @@ def test_all_zero_weights_reproduce_the_base_rule_exactly(seed: int) -> None:
     rows = candidates.capacity(catalogue)
     engines, scores = [0] * rows, [0.0] * rows
     count = candidates.observe(
-        catalogue, view, request, NOW, list(BASE), engines, scores, [0.0] * (rows * candidates.WIDTH)
+        catalogue, view, request, NOW, list(BASE), 1, engines, scores, [0.0] * (rows * candidates.WIDTH)
     )
     decision = policy.choose(request, view, NOW)
     assert decision.engine == (engines[int(np.argmax(scores[:count]))] if count else -1)
@@ -101,7 +101,7 @@ def test_candidates_are_few_distinct_ready_engines_with_finite_features(seed: in
     request = random_request(catalogue, random, NOW)
     rows = candidates.capacity(catalogue)
     engines, scores, features = [-7] * rows, [0.0] * rows, [0.0] * (rows * candidates.WIDTH)
-    count = candidates.observe(catalogue, view, request, NOW, list(BASE), engines, scores, features)
+    count = candidates.observe(catalogue, view, request, NOW, list(BASE), 1, engines, scores, features)
     assert len(set(engines[:count])) == count
     assert engines[count:] == [-7] * (rows - count)
     assert {catalogue.engine_model[engine] for engine in engines[:count]} == eligible_models(catalogue, view, request)

@@ -31,7 +31,6 @@ def base_parameters() -> list[float]:
     parameters[candidates.TOLL] = -3.0
     parameters[candidates.TOLL_SLOW] = 1.5
     parameters[candidates.SHARING] = 0.5
-    parameters[candidates.SHARING_HALF] = 1.0
     parameters[candidates.SLOT_GATE] = rules.NO_GATE
     return parameters
 

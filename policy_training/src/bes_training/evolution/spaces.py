@@ -104,16 +104,10 @@ def threshold_space(catalogue: Catalogue, placement: int) -> Space:
 
 
 BASE_START = np.array(
-    [0.1, 0.0, np.log(0.12), 0.0, 1.0, -2.3, 0.3, 1.5, 0.0, 0.0, 0.5, np.log(0.7), 0.3, 0.0, 0.01, LOG_GATE]
+    [0.1, 0.0, np.log(0.12), np.log(0.5), 1.0, -2.8, 0.3, 1.5, 0.0, 0.0, 0.5, np.log(0.7), 0.0, 0.01, LOG_GATE]
 )
-BASE_STEP = np.array([0.15, 0.1, 0.5, 1.0, 0.4, 1.0, 0.4, 0.6, 0.7, 0.3, 0.5, 0.6, 0.3, 0.7, 0.03, 0.7])
-BASE_EXPONENTS = (
-    candidates.SPREAD,
-    candidates.PRICE,
-    candidates.SHARING,
-    candidates.SHARING_HALF,
-    candidates.SLOT_GATE,
-)
+BASE_STEP = np.array([0.15, 0.1, 0.5, 1.0, 0.4, 1.0, 0.4, 0.6, 0.7, 0.3, 0.5, 0.6, 0.1, 0.03, 0.7])
+BASE_EXPONENTS = (candidates.SPREAD, candidates.PRICE, candidates.SHARING, candidates.SLOT_GATE)
 
 
 def base_parameters(vector: Float) -> Float:
@@ -125,7 +119,7 @@ def base_parameters(vector: Float) -> Float:
 
 
 def base_space(catalogue: Catalogue) -> Space:
-    """The scorer's base rule alone (`generic` of facts/learning.md, 4): 16 numbers."""
+    """The scorer's base rule alone (after `generic` of facts/learning.md, 4)."""
 
     def brain(vector: Float) -> kernel.Brain:
         none = np.zeros(0)

@@ -25,7 +25,10 @@ REFUSED, NO_MODEL, PENDING = 3, 4, 5  # after the engines' FINISHED, ABORTED, LO
 
 
 class Brain(NamedTuple):
-    """Any policy as arrays. Rules read ``kind``, ``placement`` and ``parameters``; the others the rest."""
+    """Any policy as arrays. Rules read ``kind``, ``placement`` and ``parameters``; the others the rest.
+
+    For a scorer ``placement`` says whether candidates are pruned (1) or every engine is looked at (0).
+    """
 
     kind: int
     placement: int
@@ -233,7 +236,17 @@ def request_of(simulation: Simulation, slot: int) -> RoutingRequest:
 
 def choose_learned(catalogue: Catalogue, view: LoadView, request: RoutingRequest, now: float, brain: Brain) -> Decision:
     """The best candidate under base rule and scorer."""
-    count = observe(catalogue, view, request, now, brain.parameters, brain.engines, brain.scores, brain.features)
+    count = observe(
+        catalogue,
+        view,
+        request,
+        now,
+        brain.parameters,
+        brain.placement,
+        brain.engines,
+        brain.scores,
+        brain.features,
+    )
     if count == 0:
         return Decision(-1, -1)
     add_learned(brain.features, count, brain.linear, brain.hidden, brain.bias, brain.out, brain.scores, brain.units)

@@ -191,7 +191,7 @@ def learned_brain(
     """A scorer as a brain: base rule [16], linear [WIDTH], hidden [H * WIDTH], bias [H], out [H]."""
     checks.check_scorer(base, linear, hidden, bias, out)
     by_feature = np.ascontiguousarray(hidden.reshape(len(out), candidates.WIDTH).T).ravel()
-    brain = _brain(catalogue, kernel.LEARNED, 0, base)
+    brain = _brain(catalogue, kernel.LEARNED, 1, base)
     return brain._replace(linear=linear, hidden=by_feature, bias=bias, out=out, units=np.zeros(len(out)))
 
 

@@ -6,12 +6,12 @@ the router and compiled by the simulator.
 """
 
 import math
+from typing import NamedTuple
 
 from bes_router.policy import placement as place
-from bes_router.policy.formula import predicted_finish
-from bes_router.policy.layout import Catalogue, LoadView, MutableFloats, MutableInts, RoutingRequest
+from bes_router.policy.formula import finish_at, finish_terms
+from bes_router.policy.layout import Catalogue, Floats, LoadView, MutableFloats, MutableInts, RoutingRequest
 from bes_router.policy.reward import eligible
-from bes_router.policy.rules import expected_share
 
 LAYOUT = "candidate/1"
 FEATURES = (
@@ -42,12 +42,14 @@ FEATURES = (
 )
 WIDTH = 24
 PER_MODEL = 3
+FEW_MODELS = 6
+"""Up to so many models the engine on the quietest GPU is looked at too; beyond, two candidates a model are enough."""
 RECENT_SECONDS = 0.02
 TYPICAL_PROMPT = 128.0
 TYPICAL_OUTPUT = 16.0
 TYPICAL_DEADLINE = 0.6
 
-# Places in the base rule's parameters (`generic` of facts/learning.md, 4)
+# Places in the base rule's parameters (after `generic` of facts/learning.md, 4)
 (
     MARGIN,
     MARGIN_SIZE,
@@ -61,54 +63,101 @@ TYPICAL_DEADLINE = 0.6
     TOLL_NEIGHBOURS,
     TOLL_SIZE,
     SHARING,
-    SHARING_SIZE,
-    SHARING_HALF,
+    SHARING_LOAD,
     SLOT_BONUS,
     SLOT_GATE,
-) = range(16)
-BASE_PARAMETERS = 16
+) = range(15)
+BASE_PARAMETERS = 15
 
 
 def capacity(catalogue: Catalogue) -> int:
     """Most candidates that one decision can have."""
-    return PER_MODEL * len(catalogue.context)
+    return max(PER_MODEL * len(catalogue.context), len(catalogue.engine_model))
 
 
 def candidates_of(
-    catalogue: Catalogue, view: LoadView, request: RoutingRequest, model: int, engines: MutableInts, start: int
+    catalogue: Catalogue, view: LoadView, model: int, quietest: int, engines: MutableInts, start: int
 ) -> int:
-    """Write the pruned candidates of one model at ``engines[start:]``: least loaded, least finish, last sent to.
+    """Write the pruned candidates of one model at ``engines[start:]``; returns the place after the last one.
 
-    Returns the place after the last one. The model must have a ready engine.
+    They are its least loaded engine, the one last sent to and (with few models) the one on the quietest GPU, so that a
+    decision's cost hardly grows with the replicas. The model must have a ready engine.
     """
     loaded = place.least_loaded(catalogue, view, model)
     engines[start] = loaded
     count = start + 1
-    soonest = place.least_finish(catalogue, view, model, request.prompt_tokens, request.output_tokens)
-    if soonest != loaded:
-        engines[count] = soonest
+    models = len(catalogue.context)
+    quiet = catalogue.engine_on[quietest * models + model] if models <= FEW_MODELS else -1
+    if quiet >= 0 and quiet != loaded and view.ready[quiet]:
+        engines[count] = quiet
         count += 1
     last = view.last_engine[model]
-    if last >= 0 and last not in (loaded, soonest) and view.ready[last]:
+    if last >= 0 and last not in (loaded, quiet) and view.ready[last]:
         engines[count] = last
         count += 1
     return count
 
 
-def sharing_cost(catalogue: Catalogue, view: LoadView, engine: int, base: MutableFloats) -> float:
-    """What the base rule expects the GPU's neighbours to cost: sum of c * work^e * n / (n + h), 0 where isolated."""
-    gpu = catalogue.engine_gpu[engine]
-    slow = catalogue.interference[gpu]
-    if slow <= 0.0:
-        return 0.0
-    cost = 0.0
-    for place_on in range(catalogue.gpu_first[gpu], catalogue.gpu_first[gpu + 1]):
-        other = catalogue.gpu_engine[place_on]
-        load = view.load[other]
-        if other != engine and load > 0.0:
-            heavy = math.exp(base[SHARING_SIZE] * catalogue.size[catalogue.engine_model[other]])
-            cost += heavy * load / (load + base[SHARING_HALF])
-    return slow * base[SHARING] * cost
+def every_engine(catalogue: Catalogue, view: LoadView, model: int, engines: MutableInts, start: int) -> int:
+    """Write all ready engines of one model, to tell what pruning costs; returns the place after the last one."""
+    count = start
+    for engine in range(catalogue.model_first[model], catalogue.model_first[model + 1]):
+        if view.ready[engine]:
+            engines[count] = engine
+            count += 1
+    return count
+
+
+class Surroundings(NamedTuple):
+    """What all candidates of one decision have in common."""
+
+    middle: float  # seconds to the deadline (the middle of a soft one)
+    softness: float  # width of a soft deadline relative to that
+    log_prompt: float
+    log_output: float
+    log_deadline: float
+    best_quality: float
+    busy: float  # share of GPUs at work
+    mean_gpu_load: float
+    slot: int  # the GPU of this 20-ms slot
+    bunch: float  # bonus for that GPU
+    quietest: int
+
+
+def surroundings_of(
+    catalogue: Catalogue, view: LoadView, request: RoutingRequest, now: float, base: Floats
+) -> Surroundings:
+    """See the class."""
+    models = len(catalogue.context)
+    gpus = len(catalogue.interference)
+    full = request.full_until - now
+    zero = request.zero_from - now
+    middle = max(1e-3, 0.5 * (full + zero))
+    best_quality = 0.0
+    row = request.task * models
+    for model in range(models):
+        quality = catalogue.quality[row + model]
+        if quality > best_quality and view.ready_count[model] > 0:
+            best_quality = quality
+    busy = 0.0
+    load = 0.0
+    for gpu in range(gpus):
+        at_work = view.gpu_busy[gpu]
+        busy += at_work if at_work < 1.0 else 1.0
+        load += view.gpu_load[gpu]
+    return Surroundings(
+        middle,
+        (zero - full) / middle,
+        math.log(max(1, request.prompt_tokens) / TYPICAL_PROMPT),
+        math.log(max(1, request.output_tokens) / TYPICAL_OUTPUT),
+        math.log(middle / TYPICAL_DEADLINE),
+        best_quality,
+        busy / gpus,
+        load / gpus,
+        place.slot_gpu(catalogue, now),
+        base[SLOT_BONUS] if view.rate_slow > base[SLOT_GATE] * gpus else 0.0,
+        place.quietest_gpu(view),
+    )
 
 
 def observe(
@@ -116,100 +165,117 @@ def observe(
     view: LoadView,
     request: RoutingRequest,
     now: float,
-    base: MutableFloats,
+    base: Floats,
+    pruned: int,
     engines: MutableInts,
     scores: MutableFloats,
     features: MutableFloats,
 ) -> int:
     """Write every candidate's engine, base score and features; returns how many there are (0: nothing eligible).
 
-    ``engines`` and ``scores`` have `capacity` places, ``features`` `capacity` rows of `WIDTH`.
+    ``engines`` and ``scores`` have `capacity` places, ``features`` `capacity` rows of `WIDTH`. ``pruned`` 0 looks at
+    every engine.
     """
     models = len(catalogue.context)
-    gpus = len(catalogue.interference)
-    prompt = request.prompt_tokens
-    output = request.output_tokens
-    full = request.full_until - now
-    zero = request.zero_from - now
-    middle = max(1e-3, 0.5 * (full + zero))
-    softness = (zero - full) / middle
-    log_prompt = math.log(max(1, prompt) / TYPICAL_PROMPT)
-    log_output = math.log(max(1, output) / TYPICAL_OUTPUT)
-    log_deadline = math.log(middle / TYPICAL_DEADLINE)
-    best_quality = 0.0
-    for model in range(models):
-        quality = catalogue.quality[request.task * models + model]
-        if quality > best_quality and view.ready_count[model] > 0:
-            best_quality = quality
-    busy = 0.0
-    load_sum = 0.0
-    for gpu in range(gpus):
-        busy += 1.0 if view.gpu_busy[gpu] > 1.0 else view.gpu_busy[gpu]
-        load_sum += view.gpu_load[gpu]
-    busy /= gpus
-    mean_gpu_load = load_sum / gpus
-    slot = place.slot_gpu(catalogue, now)
-    bunch = base[SLOT_BONUS] if view.rate_slow > base[SLOT_GATE] * gpus else 0.0
+    around = surroundings_of(catalogue, view, request, now, base)
     count = 0
     for model in range(models):
         if request.pinned >= 0 and request.pinned != model:
             continue
-        if not eligible(catalogue, model, request.task, view.ready_count[model], prompt + output):
+        tokens = request.prompt_tokens + request.output_tokens
+        if not eligible(catalogue, model, request.task, view.ready_count[model], tokens):
             continue
-        replicas = view.ready_count[model]
-        quality = catalogue.quality[request.task * models + model]
-        size = catalogue.size[model]
-        work = catalogue.work[model]
-        fast = math.log(0.02 + view.rate_fast * work / replicas)
-        slow = math.log(0.02 + view.rate_slow * work / replicas)
-        mean_load = view.model_load[model] / replicas
-        log_mean = math.log(1.0 + mean_load)
-        use = math.log(0.05 + mean_load / catalogue.max_batch[model])
-        toll = base[TOLL] + base[TOLL_FAST] * fast + base[TOLL_SLOW] * slow + base[TOLL_SIZE] * size
-        toll += base[TOLL_BUSY] * (busy - 0.3)
-        margin = base[MARGIN] + base[MARGIN_SIZE] * size
         first = count
-        count = candidates_of(catalogue, view, request, model, engines, first)
-        for row in range(first, count):
-            engine = engines[row]
-            gpu = catalogue.engine_gpu[engine]
-            load = view.load[engine]
-            alone = predicted_finish(catalogue, model, load, prompt, output)
-            neighbours = place.neighbours_busy(catalogue, view, engine)
-            shared = alone * (1.0 + catalogue.interference[gpu] * neighbours)
-            relative = alone * (1.0 + sharing_cost(catalogue, view, engine, base))
-            in_time = quality * expected_share(relative, full, zero, margin, base[SPREAD])
-            added = work * load
-            near = relative / middle
-            log_neighbours = math.log(1.0 + max(0.0, view.gpu_load[gpu] - load))
-            score = in_time - base[PRICE] * added * near ** base[PRICE_POWER]
-            score -= math.exp(min(20.0, toll + base[TOLL_NEIGHBOURS] * log_neighbours))
-            if gpu == slot:
-                score += bunch
-            scores[row] = score
-            at = row * WIDTH
-            features[at] = quality
-            features[at + 1] = 4.0 * (quality - best_quality)
-            features[at + 2] = min(3.0, alone / middle)
-            features[at + 3] = min(3.0, shared / middle)
-            features[at + 4] = in_time
-            features[at + 5] = 0.5 * math.log(1.0 + load)
-            features[at + 6] = 0.5 * log_neighbours
-            features[at + 7] = 0.5 * neighbours
-            features[at + 8] = 0.5 * fast
-            features[at + 9] = 0.5 * slow
-            features[at + 10] = fast - slow
-            features[at + 11] = busy
-            features[at + 12] = softness
-            features[at + 13] = math.exp(max(-30.0, (view.sent_engine[engine] - now) / RECENT_SECONDS))
-            features[at + 14] = math.exp(max(-30.0, (view.sent_gpu[gpu] - now) / RECENT_SECONDS))
-            features[at + 15] = min(3.0, added / middle)
-            features[at + 16] = max(-3.0, min(3.0, 0.2 * (load - mean_load)))
-            features[at + 17] = size
-            features[at + 18] = log_prompt
-            features[at + 19] = 0.5 * use
-            features[at + 20] = 0.5 * log_mean
-            features[at + 21] = max(-3.0, min(3.0, 0.1 * (view.gpu_load[gpu] - mean_gpu_load)))
-            features[at + 22] = log_output
-            features[at + 23] = log_deadline
+        if pruned:
+            count = candidates_of(catalogue, view, model, around.quietest, engines, first)
+        else:
+            count = every_engine(catalogue, view, model, engines, first)
+        describe(catalogue, view, request, now, base, around, model, first, count, engines, scores, features)
     return count
+
+
+def describe(
+    catalogue: Catalogue,
+    view: LoadView,
+    request: RoutingRequest,
+    now: float,
+    base: Floats,
+    around: Surroundings,
+    model: int,
+    first: int,
+    end: int,
+    engines: MutableInts,
+    scores: MutableFloats,
+    features: MutableFloats,
+) -> None:
+    """Base score and features of one model's candidates, ``engines[first:end]``."""
+    middle = around.middle
+    quality = catalogue.quality[request.task * len(catalogue.context) + model]
+    size = catalogue.size[model]
+    work = catalogue.work[model]
+    replicas = view.ready_count[model]
+    mean_load = view.model_load[model] / replicas
+    mean_gpu_load = around.mean_gpu_load
+    busy = around.busy
+    fast = math.log(0.02 + view.rate_fast * work / replicas)
+    slow = math.log(0.02 + view.rate_slow * work / replicas)
+    use = 0.5 * math.log(0.05 + mean_load / catalogue.max_batch[model])
+    log_mean = 0.5 * math.log(1.0 + mean_load)
+    toll = base[TOLL] + base[TOLL_FAST] * fast + base[TOLL_SLOW] * slow + base[TOLL_SIZE] * size
+    toll += base[TOLL_BUSY] * (busy - 0.3)
+    toll_neighbours = base[TOLL_NEIGHBOURS]
+    reach = 1.0 - base[MARGIN] - base[MARGIN_SIZE] * size
+    sharpness = 1.0 / (base[SPREAD] + 0.25 * around.softness)
+    price = base[PRICE] * work
+    power = base[PRICE_POWER]
+    less_best = 4.0 * (quality - around.best_quality)
+    terms = finish_terms(catalogue, model, request.prompt_tokens, request.output_tokens)
+    for row in range(first, end):
+        engine = engines[row]
+        gpu = catalogue.engine_gpu[engine]
+        load = view.load[engine]
+        gpu_load = view.gpu_load[gpu]
+        alone = finish_at(terms, load) / middle
+        neighbours = max(0.0, view.gpu_busy[gpu] - (load if load < 1.0 else 1.0))
+        log_neighbours = math.log(1.0 + gpu_load - load) if gpu_load > load else 0.0
+        shared = alone
+        near = alone
+        interference = catalogue.interference[gpu]
+        if interference > 0.0 and neighbours > 0.0:
+            shared += alone * interference * neighbours
+            near += alone * interference * (base[SHARING] * neighbours + base[SHARING_LOAD] * log_neighbours)
+            near = max(near, 1e-3)
+        x = (reach - near) * sharpness
+        in_time = quality / (1.0 + math.exp(-x)) if x > -30.0 else 0.0
+        score = in_time - price * load * near**power
+        score -= math.exp(min(20.0, toll + toll_neighbours * log_neighbours))
+        if gpu == around.slot:
+            score += around.bunch
+        scores[row] = score
+        since = (view.sent_engine[engine] - now) / RECENT_SECONDS
+        since_gpu = (view.sent_gpu[gpu] - now) / RECENT_SECONDS
+        at = row * WIDTH
+        features[at] = quality
+        features[at + 1] = less_best
+        features[at + 2] = min(3.0, alone)
+        features[at + 3] = min(3.0, shared)
+        features[at + 4] = in_time
+        features[at + 5] = 0.5 * math.log(1.0 + load)
+        features[at + 6] = 0.5 * log_neighbours
+        features[at + 7] = 0.5 * neighbours
+        features[at + 8] = 0.5 * fast
+        features[at + 9] = 0.5 * slow
+        features[at + 10] = fast - slow
+        features[at + 11] = busy
+        features[at + 12] = around.softness
+        features[at + 13] = math.exp(since) if since > -30.0 else 0.0
+        features[at + 14] = math.exp(since_gpu) if since_gpu > -30.0 else 0.0
+        features[at + 15] = min(3.0, work * load / middle)
+        features[at + 16] = max(-3.0, min(3.0, 0.2 * (load - mean_load)))
+        features[at + 17] = size
+        features[at + 18] = around.log_prompt
+        features[at + 19] = use
+        features[at + 20] = log_mean
+        features[at + 21] = max(-3.0, min(3.0, 0.1 * (gpu_load - mean_gpu_load)))
+        features[at + 22] = around.log_output
+        features[at + 23] = around.log_deadline

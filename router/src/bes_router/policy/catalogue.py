@@ -34,6 +34,11 @@ def catalogue_of(scenario: Scenario) -> Catalogue:
         engine_gpu=[gpu for _, gpu in placed],
         gpu_first=_offsets([len(engines) for engines in by_gpu]),
         gpu_engine=[engine for engines in by_gpu for engine in engines],
+        engine_on=[
+            next((engine for engine in engines if placed[engine][0] == index), -1)
+            for engines in by_gpu
+            for index in range(len(models))
+        ],
         interference=[gpu.interference for gpu in scenario.gpus],
         quality=[task.quality.get(model.name, -1.0) for task in tasks for model in models],
         best_quality=[max(task.quality.values(), default=0.0) for task in tasks],

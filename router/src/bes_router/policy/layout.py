@@ -61,6 +61,7 @@ class Catalogue(NamedTuple):
     engine_gpu: Ints  # [E]
     gpu_first: Ints  # [G + 1]
     gpu_engine: Ints  # [E]
+    engine_on: Ints  # [G * M] an engine of that model on that GPU, or -1
     interference: Floats  # [G] 0..1
     quality: Floats  # [T * M], below 0 where the task states none
     best_quality: Floats  # [T]

@@ -1,6 +1,6 @@
 """Placement: which engine of a model. Plain functions beside the rules, open to every policy, compiled like them."""
 
-from bes_router.policy.formula import predicted_finish
+from bes_router.policy.formula import finish_at, finish_terms
 from bes_router.policy.layout import Catalogue, LoadView
 
 LEAST_LOADED, LEAST_FINISH, BUNCHED = range(3)
@@ -21,14 +21,30 @@ def neighbours_busy(catalogue: Catalogue, view: LoadView, engine: int) -> float:
 
 def least_loaded(catalogue: Catalogue, view: LoadView, model: int) -> int:
     """The ready engine with the fewest requests in flight, or -1; ties go to the less busy GPU."""
+    loads = view.load
+    ready = view.ready
     best = -1
     least = 0.0
     for engine in range(catalogue.model_first[model], catalogue.model_first[model + 1]):
-        if view.ready[engine]:
-            load = view.load[engine] + 1e-3 * view.gpu_load[catalogue.engine_gpu[engine]]
+        if ready[engine]:
+            load = loads[engine] + 1e-3 * view.gpu_load[catalogue.engine_gpu[engine]]
             if best < 0 or load < least:
                 best = engine
                 least = load
+    return best
+
+
+def quietest_gpu(view: LoadView) -> int:
+    """The GPU with the fewest engines at work; ties go to the fewer requests."""
+    busy = view.gpu_busy
+    loads = view.gpu_load
+    best = 0
+    least = busy[0] + 1e-3 * loads[0]
+    for gpu in range(1, len(busy)):
+        value = busy[gpu] + 1e-3 * loads[gpu]
+        if value < least:
+            best = gpu
+            least = value
     return best
 
 
@@ -37,16 +53,21 @@ def least_finish(catalogue: Catalogue, view: LoadView, model: int, prompt: int, 
 
     The finish is taken as linear in the load here, so that one decision's cost hardly grows with the replicas.
     """
-    idle = predicted_finish(catalogue, model, 0.0, prompt, output)
-    slope = 0.25 * (predicted_finish(catalogue, model, 4.0, prompt, output) - idle)
+    terms = finish_terms(catalogue, model, prompt, output)
+    idle = finish_at(terms, 0.0)
+    slope = 0.25 * (finish_at(terms, 4.0) - idle)
+    loads = view.load
+    gpu_busy = view.gpu_busy
     best = -1
     least = 0.0
     for engine in range(catalogue.model_first[model], catalogue.model_first[model + 1]):
         if view.ready[engine]:
-            slow = catalogue.interference[catalogue.engine_gpu[engine]]
-            finish = idle + slope * view.load[engine]
+            gpu = catalogue.engine_gpu[engine]
+            load = loads[engine]
+            finish = idle + slope * load
+            slow = catalogue.interference[gpu]
             if slow > 0.0:
-                finish *= 1.0 + slow * neighbours_busy(catalogue, view, engine)
+                finish *= 1.0 + slow * max(0.0, gpu_busy[gpu] - (load if load < 1.0 else 1.0))
             if best < 0 or finish < least:
                 best = engine
                 least = finish

@@ -57,7 +57,7 @@ class LearnedPolicy:
     def choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:
         """See `contract.Policy`."""
         count = candidates.observe(
-            self._catalogue, view, request, now, self._base, self._engines, self._scores, self._features
+            self._catalogue, view, request, now, self._base, 1, self._engines, self._scores, self._features
         )
         if count == 0:
             return NOWHERE
