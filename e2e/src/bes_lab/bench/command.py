@@ -76,8 +76,19 @@ def _simulator(arguments: argparse.Namespace, recorder: results.Recorder) -> lis
     ]
 
 
+def _learner(arguments: argparse.Namespace, recorder: results.Recorder) -> list[results.Record]:
+    from bes_lab.bench import sb3  # noqa: PLC0415 - Stable-Baselines3 is only where `make bench` installs it
+
+    return sb3.measure(PAPER, _sample(arguments, PAPER), recorder, _say)
+
+
 Benchmark = Callable[[argparse.Namespace, results.Recorder], list[results.Record]]
-BENCHMARKS: Mapping[str, Benchmark] = {"router": _router, "decision": _decision, "simulator": _simulator}
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "router": _router,
+    "decision": _decision,
+    "simulator": _simulator,
+    "learner": _learner,
+}
 
 
 def _print(records: list[results.Record]) -> None:

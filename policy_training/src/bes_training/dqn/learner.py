@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from bes_api.scenario import Scenario
@@ -27,7 +26,7 @@ from bes_training.dqn.checkpoint import (
     write_checkpoint,
 )
 from bes_training.dqn.episodes import MAX_DEATHS, Episodes, hardened
-from bes_training.dqn.network import Layers, Learner, greedy, layers_of, new_layers
+from bes_training.dqn.network import Layers, Learner, greedy, layers_of, new_layers, torch_threads
 from bes_training.dqn.settings import DQNSettings
 from bes_training.dqn.validation import Validation, validation_workloads
 from bes_training.dqn.vector import Replay, Simulations
@@ -84,9 +83,7 @@ def train_dqn(
     KeyboardInterrupt is raised. Raises CheckpointError for a file of another training. Same arguments, machine and
     number of threads: same weights, interrupted or not.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
-    try:
+    with torch_threads(settings.threads):
         training = Training(scenario, settings, base_rate, clock)
         if checkpoint is not None and checkpoint.exists():
             training.restore(read_checkpoint(checkpoint, training.identity))
@@ -103,8 +100,6 @@ def train_dqn(
                 if interrupted:
                     raise KeyboardInterrupt
         return training.result()
-    finally:
-        torch.set_num_threads(threads)
 
 
 def to_tensors(result: DQNResult) -> dict[str, NDArray[np.float64]]:

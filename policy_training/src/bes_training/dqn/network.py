@@ -1,5 +1,7 @@
 """The paper's network in torch, and the update of double DQN: everything of it that is arithmetic on tensors."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,17 @@ Layers = tuple[Float, Float, Float, Float, Float, Float]
 Tensor = Any  # torch is not typed where lint runs
 
 REFUSED = -1e9
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch computes with ``count`` threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def new_layers(inputs: int, hidden: int, outputs: int, rng: np.random.Generator) -> Layers:
@@ -71,7 +84,7 @@ class Learner:
     def __init__(self, layers: Layers, learning_rate: float, target_rate: float) -> None:
         self.online = network_of(layers)
         self.target = network_of(layers)
-        self._optimiser = torch.optim.Adam(self.online.parameters(), lr=learning_rate)
+        self._optimiser = torch.optim.Adam(self.online.parameters(), lr=learning_rate, foreach=True)
         self._target_rate = target_rate
 
     def set_learning_rate(self, rate: float) -> None:
