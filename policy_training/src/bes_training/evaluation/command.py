@@ -39,6 +39,7 @@ class OutputError(BestEffortError):
 class Evaluation:
     """A finished evaluation with what its pictures need."""
 
+    subject: Subject
     report: EvaluationReport
     contestants: Contestants
     scenario: Scenario
@@ -69,7 +70,7 @@ def judge(scenario: Scenario, named: Sequence[str], terms: Terms, console: Conso
     shown = _shown(terms.judged, setting, f"{terms.judged.part} suite", console)
     outcomes = evaluate(subject, contestants.policies, shown, comparator, terms.threads)
     report = report_of(subject, outcomes, contestants.statics, comparator)
-    return Evaluation(report, contestants, scenario, setting, terms.judged)
+    return Evaluation(subject, report, contestants, scenario, setting, terms.judged)
 
 
 def write(evaluation: Evaluation, folder: Path) -> list[str]:
