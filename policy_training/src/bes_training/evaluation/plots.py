@@ -1,6 +1,7 @@
 """An evaluation as pictures. Needs matplotlib (the extra ``lab``); nothing else of this room imports it."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Literal
 
@@ -38,6 +39,21 @@ def performance_over_load(report: EvaluationReport, suite: Suite, path: Path) ->
     panels[0].set_ylabel("performance, % of peak")
     figure.supxlabel(f"mean load in multiples of base ({report.base_rate:g} requests/s)", fontsize=10)
     _legend(figure, panels[0], "outside upper center")
+    figure.savefig(path, dpi=150)
+
+
+def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:
+    """Validation performance over simulated decisions, a line per seed of a learner (best so far)."""
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    for colour, (name, curve) in zip(cycle(COLOURS), curves.items(), strict=False):
+        decisions, losses = np.array(curve, dtype=float).T
+        axes.plot(decisions / 1e6, 100 * (1 - np.minimum.accumulate(losses)), label=name, color=colour)
+    axes.set_xscale("log")
+    axes.set_xlabel("decisions, millions")
+    axes.set_ylabel("on validation, % of peak (less penalty)")
+    _tidy(axes)
+    _legend(figure, axes, "outside right upper")
     figure.savefig(path, dpi=150)
 
 

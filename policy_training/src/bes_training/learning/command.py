@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -25,6 +26,7 @@ from bes_training.workloads.suite import load_suite
 from bes_training.workloads.traces import Part
 
 SUMMARY = "summary.json"
+CURVES = "curves.png"
 LEAST_DECISIONS = 1_000
 
 
@@ -39,6 +41,11 @@ def train_into(scenario: Scenario, settings: TrainingSettings, folder: Path, con
     seeds = [asdict(each) for each in trained.candidates]
     content = {"comparator": trained.comparator, "base_rate": trained.base_rate, "candidates": seeds}
     (folder / SUMMARY).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if find_spec("matplotlib") is not None:
+        from bes_training.evaluation.plots import learning_curves  # noqa: PLC0415 - matplotlib comes with another extra
+
+        curves = {f"{each.learner} {each.seed}": each.curve for each in trained.candidates}
+        learning_curves(curves, folder / CURVES)
     return trained
 
 
