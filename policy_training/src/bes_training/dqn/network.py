@@ -84,7 +84,7 @@ class Learner:
     def __init__(self, layers: Layers, learning_rate: float, target_rate: float) -> None:
         self.online = network_of(layers)
         self.target = network_of(layers)
-        self._optimiser = torch.optim.Adam(self.online.parameters(), lr=learning_rate, foreach=True)
+        self._optimiser = torch.optim.Adam(self.online.parameters(), lr=learning_rate)
         self._target_rate = target_rate
 
     def set_learning_rate(self, rate: float) -> None:

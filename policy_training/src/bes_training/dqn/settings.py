@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DQNSettings:
-    """Every number of a training; the defaults are what measured best on validation."""
+    """Every number of a training."""
 
     decisions: int = 1_200_000
     """Simulated decisions of both phases together (the paper's number)."""
@@ -18,7 +18,9 @@ class DQNSettings:
     batch: int = 512
     samples_per_decision: float = 4.0
     """Transitions trained on per decision made."""
-    gamma: float = 0.97
+    gamma: float = 0.9
+    """Per decision, ours. Measured at 1.2 million decisions, one seed, validation: 0.97 gives .963 without interference
+    and .869 with it, 0.9 gives .960 and .896."""
     steps: int = 5
     """n of the n-step returns."""
     epsilon: float = 0.2
@@ -31,7 +33,7 @@ class DQNSettings:
     warmup: int = 10_000
     """Decisions ready to be drawn before the first update."""
     episode_requests: int = 4_000
-    validations: int = 12
+    validations: int = 24
     validation_requests: int = 4_000
     """Requests played of each validation workload."""
     checkpoint_decisions: int = 200_000

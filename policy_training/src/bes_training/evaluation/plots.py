@@ -53,7 +53,7 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Pat
     axes.set_xlabel("decisions, millions")
     axes.set_ylabel("on validation, % of peak (less penalty)")
     _tidy(axes)
-    _legend(figure, axes, "outside right upper")
+    _legend(figure, axes)
     figure.savefig(path, dpi=150)
 
 

@@ -17,6 +17,7 @@ from bes_api.documents import the_service
 from bes_api.errors import BestEffortError
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
+from bes_api.service import Learner
 from bes_training.evaluation.command import Terms, judge, write
 from bes_training.evaluation.table import comparisons_tables, policies_table
 from bes_training.learning.settings import TrainingSettings, settings_of
@@ -56,6 +57,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decisions", type=int, metavar="N", help="train for fewer (or more) decisions than the resource says"
     )
+    parser.add_argument(
+        "--learner", type=Learner, choices=list(Learner), metavar="|".join(Learner), help="default: the resource's"
+    )
     parser.add_argument("--seeds", type=int, metavar="N", help="how many seeds; default: what the resource says")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, metavar="N", help="default: all cores")
     parser.add_argument("--no-evaluation", action="store_true", help="leave out the comparison on the test suite")
@@ -69,8 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     scenario = scenario_of(service, profiles)
     console = Console(stderr=True)
     asked = settings_of(service, threads=arguments.threads, decisions=arguments.decisions)
-    if seeds is not None:
-        asked = replace(asked, seeds=seeds)
+    asked = replace(asked, seeds=seeds or asked.seeds, learner=arguments.learner or asked.learner)
     try:
         trained = train_into(scenario, asked, arguments.out, console)
     except KeyboardInterrupt:

@@ -59,7 +59,7 @@ class Trained:
 
 def identity_of(scenario: Scenario, settings: TrainingSettings) -> str:
     """Which training this is: a journal of another one is refused."""
-    return sha256(f"{scenario.content_hash()} {settings!r}".encode()).hexdigest()
+    return sha256(f"{scenario.content_hash()} {settings.stage_identity!r}".encode()).hexdigest()
 
 
 def stages(scenario: Scenario, settings: TrainingSettings) -> int:
