@@ -15,7 +15,7 @@ from bes_api.errors import BestEffortError
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_lab import results
-from bes_lab.bench import decision, router, simulator
+from bes_lab.bench import decision, router, simulator, training
 
 TOPIC = "bench"
 SEED = 1
@@ -82,12 +82,17 @@ def _learner(arguments: argparse.Namespace, recorder: results.Recorder) -> list[
     return sb3.measure(PAPER, _sample(arguments, PAPER), recorder, _say)
 
 
+def _training(arguments: argparse.Namespace, recorder: results.Recorder) -> list[results.Record]:
+    return training.measure(TIME_SLICED, arguments.examples / f"{TIME_SLICED}.yaml", recorder)
+
+
 Benchmark = Callable[[argparse.Namespace, results.Recorder], list[results.Record]]
 BENCHMARKS: Mapping[str, Benchmark] = {
     "router": _router,
     "decision": _decision,
     "simulator": _simulator,
     "learner": _learner,
+    "training": _training,
 }
 
 
