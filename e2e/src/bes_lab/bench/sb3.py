@@ -27,8 +27,6 @@ from bes_training.simulation.simulate import compiled_catalogue
 from bes_training.workloads.training import MAX_ROUTERS
 
 DECISIONS = 1_200_000
-VALIDATIONS = 24
-"""Fine enough to see when ours reaches the other's score."""
 OUR_TIMED_DECISIONS = 200_000
 TIMED_DECISIONS = 10_000
 SB3_DECISIONS = 60_000
@@ -144,7 +142,7 @@ def best_of_sb3(
 def measure(name: str, scenario: Scenario, recorder: Recorder, say: Callable[[str], None]) -> list[Record]:
     """Records: our training's time and score, the ratio per decision, the ratio of times to an equal score."""
     base = base_rate(scenario)
-    settings = DQNSettings(decisions=DECISIONS, seed=recorder.seed or 0, validations=VALIDATIONS)
+    settings = DQNSettings(decisions=DECISIONS, seed=recorder.seed or 0)
     our_seconds_per_decision(scenario, base, 5_000)  # compiles
     reached: list[tuple[float, float]] = []
 
@@ -172,7 +170,7 @@ def measure(name: str, scenario: Scenario, recorder: Recorder, say: Callable[[st
     return [
         recorder.record(
             f"dqn-seconds-{name}",
-            f"double DQN, {ours.decisions:,} decisions in both phases, {VALIDATIONS} validations ({name}, one seed)",
+            f"double DQN, {ours.decisions:,} decisions in both phases, {settings.validations} validations ({name}, one seed)",
             ours.seconds,
             "s",
             "<= 240",
