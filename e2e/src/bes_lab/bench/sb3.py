@@ -170,7 +170,7 @@ def measure(name: str, scenario: Scenario, recorder: Recorder, say: Callable[[st
     return [
         recorder.record(
             f"dqn-seconds-{name}",
-            f"double DQN, {ours.decisions:,} decisions in both phases, {settings.validations} validations ({name}, one seed)",
+            f"double DQN, {ours.decisions:,} decisions in both phases, {settings.validations} validations ({name})",
             ours.seconds,
             "s",
             "<= 240",
