@@ -16,6 +16,8 @@ from bes_router.policy.catalogue import catalogue_of
 from bes_training.simulation.compiled import compiled
 from bes_training.simulation.simulate import arrays_of
 from policy_scenarios import opt_scenario
+
+pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
 catalogue = arrays_of(catalogue_of(opt_scenario()))
 print(compiled("bes_router.policy.formula").predicted_finish(catalogue, 2, 4.0, 128, 16))
 """

@@ -19,6 +19,8 @@ from bes_router.policy.tracker import LoadTracker
 from bes_training.simulation import kernel
 from bes_training.simulation.simulate import Circumstances, LoadFigures, arrays_of, play, rule_brain
 
+pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
+
 SHARED = opt_scenario(interference=1.0, max_in_flight=150)
 ISOLATED = opt_scenario(batching=Batching.CHUNKED_PREFILL, max_in_flight=150)
 SCENARIOS = pytest.mark.parametrize("scenario", [SHARED, ISOLATED], ids=["shared", "isolated-chunked"])

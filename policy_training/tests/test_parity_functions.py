@@ -20,6 +20,8 @@ from bes_router.policy.tracker import new_tracker
 from bes_training.simulation.compiled import compiled
 from bes_training.simulation.simulate import arrays_of
 
+pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
+
 NOW = 50.0
 PLACEMENTS = (placement.LEAST_LOADED, placement.LEAST_FINISH, placement.BUNCHED)
 WELL_PARAMETERS = (*BASE[:5], -3.0, 0.5, 0.5, 0.2, 0.3, 0.4, 0.5, 0.1, 0.1, 20.0)

@@ -11,6 +11,8 @@ from bes_training.simulation.engines import FINISHED
 from bes_training.simulation.simulate import compiled_catalogue, rule_brain, simulate
 from bes_training.workloads.workload import Workload
 
+pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
+
 SERVICE_SECONDS = 0.1
 NEXT_TO_NOTHING = 1e-9
 BY_STEPS = LatencyProfile(

@@ -27,6 +27,8 @@ from bes_training.simulation.simulate import (
 )
 from bes_training.workloads.workload import Workload
 
+pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
+
 SCENARIO = opt_scenario(interference=1.0, max_in_flight=200)
 CATALOGUE = catalogue_of(SCENARIO)
 ARRAYS = arrays_of(CATALOGUE)
@@ -236,7 +238,7 @@ def test_a_brain_of_the_wrong_shape_is_refused_before_compiled_code_reads_beyond
     with pytest.raises(ValueError, match="parameters"):
         rule_brain(ARRAYS, rules.PRICED, placement.LEAST_LOADED, np.zeros(8))
     with pytest.raises(ValueError, match="parameters"):
-        learned_brain(ARRAYS, np.zeros(15), np.zeros(width), np.zeros(0), np.zeros(0), np.zeros(0))
+        learned_brain(ARRAYS, np.zeros(len(BASE) - 1), np.zeros(width), np.zeros(0), np.zeros(0), np.zeros(0))
     with pytest.raises(ValueError, match="hidden"):
         learned_brain(ARRAYS, np.array(BASE), np.zeros(width), np.zeros(3), np.zeros(2), np.zeros(2))
     with pytest.raises(ValueError, match="linear"):

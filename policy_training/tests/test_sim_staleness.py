@@ -17,6 +17,8 @@ from bes_training.simulation.simulate import (
     rule_brain,
 )
 
+pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
+
 PRICED = np.array([rules.NO_GATE, 0.2, 0.1, 1.0, 1.0, 0.0, *(rules.NO_GATE,) * 3])
 UNEQUAL = {1: (1.0,), 2: (0.7, 0.3), 3: (0.6, 0.2, 0.2), 4: (0.7, 0.1, 0.1, 0.1)}
 LOADS = (62.0, 200.0, 500.0)

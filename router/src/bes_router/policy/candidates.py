@@ -236,7 +236,8 @@ def describe(
         load = view.load[engine]
         gpu_load = view.gpu_load[gpu]
         alone = finish_at(terms, load) / middle
-        neighbours = max(0.0, view.gpu_busy[gpu] - (load if load < 1.0 else 1.0))
+        neighbours = view.gpu_busy[gpu] - (load if load < 1.0 else 1.0)
+        neighbours = neighbours if neighbours > 0.0 else 0.0  # quicker than max() where this runs plainly
         log_neighbours = math.log(1.0 + gpu_load - load) if gpu_load > load else 0.0
         shared = alone
         near = alone
@@ -257,8 +258,8 @@ def describe(
         at = row * WIDTH
         features[at] = quality
         features[at + 1] = less_best
-        features[at + 2] = min(3.0, alone)
-        features[at + 3] = min(3.0, shared)
+        features[at + 2] = alone if alone < 3.0 else 3.0
+        features[at + 3] = shared if shared < 3.0 else 3.0
         features[at + 4] = in_time
         features[at + 5] = 0.5 * math.log(1.0 + load)
         features[at + 6] = 0.5 * log_neighbours

@@ -44,7 +44,8 @@ class LearnedPolicy:
         rows = candidates.capacity(catalogue)
         self._base = list(artifact.passport.base_parameters)
         self._engines = [0] * rows
-        self._scores = [0.0] * rows
+        self._scores = array("d", bytes(8 * rows))
+        self._base_scores = np.frombuffer(self._scores, dtype=np.float64)
         self._features = array("d", bytes(8 * rows * candidates.WIDTH))
         self._matrix = np.frombuffer(self._features, dtype=np.float64).reshape(rows, candidates.WIDTH)
         weights = artifact.tensors
@@ -74,9 +75,9 @@ class LearnedPolicy:
         np.abs(z, out=scale)
         scale += 1.0
         z /= scale
-        total: NDArray[np.float64] = z @ self._out
-        total += x @ self._linear
-        total += self._scores[:count]
+        total: NDArray[np.float64] = z.dot(self._out)
+        total += x.dot(self._linear)
+        total += self._base_scores[:count]
         return total
 
 
