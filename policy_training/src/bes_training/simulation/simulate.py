@@ -99,13 +99,17 @@ def new_simulation(
     checks.check_deadline_factor(given.deadline_factor)
     full = np.asarray(catalogue.full_until)[workload.task] * given.deadline_factor
     zero = np.asarray(catalogue.zero_from)[workload.task] * given.deadline_factor
-    slots = EngineState._make(_array(values) for values in new_engine_state(catalogue, count + 1))
+    idle = EngineState._make(_array(values) for values in new_engine_state(catalogue, 1))
     aborts = np.asarray(catalogue.abort)[workload.task] == 1
     expires = np.where(aborts | given.abort_all, workload.time + zero, inf)
-    fleet = slots._replace(
+    fleet = idle._replace(
         prompt=np.append(workload.prompt_tokens, 0),
         output=np.append(workload.output_tokens, 0),
         abort_at=np.append(expires, inf),
+        first_at=np.full(count + 1, inf),
+        following=np.full(count + 1, -1),
+        done=np.zeros(count + 1, dtype=np.int64),
+        done_how=np.zeros(count + 1, dtype=np.int64),
     )
     engines = len(catalogue.engine_model)
     figures = given.figures
