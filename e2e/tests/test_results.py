@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from bes_lab.results import KEYS, Recorder, meets, read, read_all, write
 
 RECORDER = Recorder("bes bench x", 7, {"python": "3.11"}, "2 cores", "2026-01-01")

@@ -18,6 +18,7 @@ from bes_training.simulation.simulate import (
     Circumstances,
     LoadFigures,
     compiled_catalogue,
+    fresh,
     new_simulation,
     outcomes_of,
     play,
@@ -72,8 +73,11 @@ class Field:
         self.catalogue: Catalogue = compiled_catalogue(scenario.model_dump_json())
         self.traces = tuple(traces)
         self.decisions = 0
-        self._max_in_flight = scenario.max_in_flight
         self._threads = threads
+        self._beginnings = [
+            new_simulation(self.catalogue, trace.workload, scenario.max_in_flight, trace.circumstances)
+            for trace in self.traces
+        ]
 
     def losses(self, brains: Sequence[kernel.Brain], which: Sequence[int]) -> Float:
         """1 - performance / peak of each brain on each chosen trace: [len(brains), len(which)]."""
@@ -83,10 +87,11 @@ class Field:
         return np.array(rows)
 
     def _losses(self, brain: kernel.Brain, which: Sequence[int]) -> list[float]:
-        return [self._loss(brain, self.traces[index]) for index in which]
+        return [self._loss(brain, self._beginnings[index]) for index in which]
 
-    def _loss(self, brain: kernel.Brain, trace: Trace) -> float:
-        simulation = new_simulation(self.catalogue, trace.workload, self._max_in_flight, trace.circumstances)
+    @staticmethod
+    def _loss(brain: kernel.Brain, beginning: kernel.Simulation) -> float:
+        simulation = fresh(beginning)
         play(simulation, brain)
         outcomes = outcomes_of(simulation)
         return 1.0 - float(outcomes.reward.sum() / outcomes.peak.sum())

@@ -148,6 +148,17 @@ def new_simulation(
     )
 
 
+def fresh(simulation: kernel.Simulation) -> kernel.Simulation:
+    """A copy of a run at its beginning: what a run changes is copied, catalogue and requests are shared."""
+    return simulation._replace(
+        fleet=EngineState._make(np.copy(values) for values in simulation.fleet),
+        trackers=blend.Tracker._make(np.copy(values) for values in simulation.trackers),
+        outcome=kernel.Outcome._make(values.copy() for values in simulation.outcome),
+        figures=kernel.Figures._make(values.copy() for values in simulation.figures),
+        deaths=simulation.deaths._replace(cursor=simulation.deaths.cursor.copy()),
+    )
+
+
 def play(simulation: kernel.Simulation, brain: kernel.Brain) -> None:
     """Run to the end, compiled; the simulation holds the outcome."""
     compiled(KERNEL).run(simulation, brain)
