@@ -151,8 +151,8 @@ def new_simulation(
 def fresh(simulation: kernel.Simulation) -> kernel.Simulation:
     """A copy of a run at its beginning: what a run changes is copied, catalogue and requests are shared."""
     return simulation._replace(
-        fleet=EngineState._make(np.copy(values) for values in simulation.fleet),
-        trackers=blend.Tracker._make(np.copy(values) for values in simulation.trackers),
+        fleet=EngineState._make(np.array(values) for values in simulation.fleet),
+        trackers=blend.Tracker._make(np.array(values) for values in simulation.trackers),
         outcome=kernel.Outcome._make(values.copy() for values in simulation.outcome),
         figures=kernel.Figures._make(values.copy() for values in simulation.figures),
         deaths=simulation.deaths._replace(cursor=simulation.deaths.cursor.copy()),
