@@ -7,17 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import bes_router
 import bes_training
 from bes_training.simulation.compiled import CACHE_VARIABLE, PLAIN, cache_folder, source_of
+
+pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
 
 ASK = """
 from bes_router.policy.catalogue import catalogue_of
 from bes_training.simulation.compiled import compiled
 from bes_training.simulation.simulate import arrays_of
 from policy_scenarios import opt_scenario
-
-pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
 catalogue = arrays_of(catalogue_of(opt_scenario()))
 print(compiled("bes_router.policy.formula").predicted_finish(catalogue, 2, 4.0, 128, 16))
 """
@@ -29,7 +31,8 @@ def ask(tree: Path) -> float:
     """The caller's result in a fresh process that sees the sources in ``tree`` and caches beside them."""
     path = os.pathsep.join([str(tree), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, CACHE_VARIABLE: str(tree / "cache")}
-    done = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", ASK], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return float(done.stdout)
 
 
