@@ -11,6 +11,7 @@ from bes_router.policy.artifact import PAPER_TENSORS, Artifact
 from bes_router.policy.defaults import default_parameters
 from bes_router.policy.layout import Catalogue
 from bes_training.simulation import kernel
+from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import arrays_of, learned_brain, new_simulation, paper_brain, rule_brain
 from bes_training.workloads.arrivals import arrivals, constant
 from bes_training.workloads.requests import TaskMix, assemble
@@ -54,7 +55,7 @@ def at_instants(times: Sequence[float], prompt: int = 128, output: int = 16, tas
     )
 
 
-def brain_of(catalogue: Catalogue, artifact: Artifact) -> kernel.Brain:
+def brain_of(catalogue: Catalogue, artifact: Artifact) -> Brain:
     """An artifact's weights as a brain."""
     tensors = artifact.tensors
     if artifact.passport.kind == "Learned":
@@ -70,7 +71,7 @@ def brain_of(catalogue: Catalogue, artifact: Artifact) -> kernel.Brain:
     return paper_brain(catalogue, (first, bias1, second, bias2, third, bias3))
 
 
-def every_brain(scenario: Scenario, catalogue: Catalogue, seed: int = 0) -> dict[str, kernel.Brain]:
+def every_brain(scenario: Scenario, catalogue: Catalogue, seed: int = 0) -> dict[str, Brain]:
     """Each rule with a placement of its own, a scorer whose every feature matters, the paper's network."""
     kinds = {
         "Static": (rules.STATIC, placement.LEAST_LOADED),

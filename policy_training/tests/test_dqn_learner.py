@@ -37,7 +37,7 @@ from bes_training.dqn.network import (  # noqa: E402
 )
 from bes_training.dqn.settings import DQNSettings  # noqa: E402
 from bes_training.dqn.validation import Validation, validation_workloads  # noqa: E402
-from bes_training.simulation.kernel import Brain  # noqa: E402
+from bes_training.simulation.brain import Brain  # noqa: E402
 from bes_training.simulation.simulate import arrays_of, rule_brain, simulate  # noqa: E402
 
 pytestmark = pytest.mark.torch

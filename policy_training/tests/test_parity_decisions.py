@@ -17,6 +17,7 @@ from bes_router.policy.load import KINDS, PLACEMENTS, load_policy
 from bes_router.policy.policies import LearnedPolicy, PaperPolicy
 from bes_router.policy.tracker import LoadTracker
 from bes_training.simulation import kernel
+from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import Circumstances, LoadFigures, arrays_of, play, rule_brain
 
 pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
@@ -123,11 +124,11 @@ def replayed(
     return chosen
 
 
-def pairs(scenario: Scenario) -> dict[str, tuple[Policy, kernel.Brain]]:
+def pairs(scenario: Scenario) -> dict[str, tuple[Policy, Brain]]:
     """Each policy as the router loads it and as the simulator plays it."""
     catalogue = catalogue_of(scenario)
     arrays = arrays_of(catalogue)
-    both: dict[str, tuple[Policy, kernel.Brain]] = {}
+    both: dict[str, tuple[Policy, Brain]] = {}
     for choice in (
         StaticPolicy(model="opt-1.3b"),
         DeadlineAwarePolicy(placement=Placement.LEAST_FINISH),

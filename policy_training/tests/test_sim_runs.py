@@ -13,6 +13,7 @@ from bes_router.policy import blend, candidates, formula, paper, placement, rule
 from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.formula import idle_latency
 from bes_training.simulation import engines, kernel, simulate
+from bes_training.simulation.brain import Brain
 from bes_training.simulation.engines import ABORTED, FINISHED, LOST
 from bes_training.simulation.simulate import (
     Circumstances,
@@ -37,7 +38,7 @@ DEATHS = ((1.0, 9, False), (1.0, 0, False), (2.5, 9, True), (3.0, 0, True), (3.0
 STATIC = rule_brain(ARRAYS, rules.STATIC, placement.LEAST_LOADED, np.array([0.0, 2.0]))
 
 
-def run(workload: Workload, brain: kernel.Brain, circumstances: Circumstances | None = None) -> kernel.Simulation:
+def run(workload: Workload, brain: Brain, circumstances: Circumstances | None = None) -> kernel.Simulation:
     simulation = fresh(SCENARIO, CATALOGUE, workload, circumstances)
     play(simulation, brain)
     return simulation

@@ -13,7 +13,7 @@ from bes_router.policy.defaults import default_parameters
 from bes_router.policy.load import KINDS, PLACEMENTS
 from bes_training.evaluation.base_rate import largest_model, measure_base
 from bes_training.evaluation.contestants import artifact_brain, rule_of, simulated
-from bes_training.simulation.kernel import Brain
+from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import compiled_catalogue, rule_brain, simulate
 from bes_training.workloads.workload import Workload
 

@@ -16,7 +16,7 @@ from bes_router.policy.defaults import default_parameters
 from bes_router.policy.layout import Catalogue
 from bes_router.policy.load import KINDS, PLACEMENTS, load_policy
 from bes_training.evaluation.base_rate import largest_model, measure_base
-from bes_training.simulation import kernel
+from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import (
     Outcomes,
     compiled_catalogue,
@@ -83,7 +83,7 @@ def measure(name: str, scenario: Scenario, recorder: Recorder, say: Callable[[st
     ]
 
 
-def the_rule(catalogue: Catalogue) -> kernel.Brain:
+def the_rule(catalogue: Catalogue) -> Brain:
     """The benchmarks' rule as the simulator takes it."""
     kind = KINDS[RULE.type]
     return rule_brain(catalogue, kind, PLACEMENTS[RULE.placement], np.array(default_parameters(catalogue, kind)))
@@ -110,7 +110,7 @@ def poisson(scenario: Scenario, rate: float, requests: int, seed: int) -> Worklo
     return assemble(generator, "bench/0", instants, float(instants[-1]), setting, mix).head(requests)
 
 
-def compiled_rate(scenario: Scenario, workload: Workload, brain: kernel.Brain) -> float:
+def compiled_rate(scenario: Scenario, workload: Workload, brain: Brain) -> float:
     """Requests per second that the compiled simulator decides and serves; the median of several runs, compiled before.
 
     Setting the arrays up is not part of the time: a training reuses what it can and pays the rest once per workload.

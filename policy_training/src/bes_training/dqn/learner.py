@@ -30,7 +30,7 @@ from bes_training.dqn.network import Layers, Learner, greedy, layers_of, new_lay
 from bes_training.dqn.settings import DQNSettings
 from bes_training.dqn.validation import Validation, validation_workloads
 from bes_training.dqn.vector import Replay, Simulations
-from bes_training.simulation.kernel import Brain
+from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import compiled_catalogue, paper_brain
 from bes_training.workloads.training import MAX_ROUTERS
 

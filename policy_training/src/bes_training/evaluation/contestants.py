@@ -16,7 +16,7 @@ from bes_router.policy.artifact import Artifact, fits, read_artifact
 from bes_router.policy.defaults import default_parameters
 from bes_router.policy.load import KINDS, PLACEMENTS
 from bes_training.evaluation.figures import RunOutcomes, Simulate
-from bes_training.simulation.kernel import Brain
+from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import (
     Circumstances,
     LoadFigures,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bes_router.policy import candidates, rules
 from bes_router.policy import placement as place
 from bes_router.policy.layout import Catalogue
-from bes_training.simulation import kernel
+from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import learned_brain, rule_brain
 
 Float = NDArray[np.float64]
@@ -27,7 +27,7 @@ class Space:
     name: str
     start: Float
     step: Float
-    brain: Callable[[Float], kernel.Brain]
+    brain: Callable[[Float], Brain]
     diagonal: bool = False
 
     @property
@@ -52,7 +52,7 @@ def static_space(catalogue: Catalogue, model: int, placement: int) -> Space:
     """Always one model; only the bunching gate can be tuned, and only where there is one."""
     bunched = placement == place.BUNCHED
 
-    def brain(vector: Float) -> kernel.Brain:
+    def brain(vector: Float) -> Brain:
         gate = _gate(placement, vector[0]) if bunched else rules.NO_GATE
         return rule_brain(catalogue, rules.STATIC, placement, np.array([gate, float(model)]))
 
@@ -63,7 +63,7 @@ def static_space(catalogue: Catalogue, model: int, placement: int) -> Space:
 def deadline_space(catalogue: Catalogue, placement: int) -> Space:
     """DeadlineAware: bunching gate and margin."""
 
-    def brain(vector: Float) -> kernel.Brain:
+    def brain(vector: Float) -> Brain:
         parameters = np.array([_gate(placement, vector[0]), vector[1]])
         return rule_brain(catalogue, rules.DEADLINE_AWARE, placement, parameters)
 
@@ -79,7 +79,7 @@ def priced_space(catalogue: Catalogue, placement: int, gated: bool) -> Space:
     start_gates = np.where(work > work.min(), np.log(1.5), np.log(rules.NO_GATE)) if gated else np.zeros(0)
     step_gates = np.where(work > work.min(), 0.5, 0.0) if gated else np.zeros(0)
 
-    def brain(vector: Float) -> kernel.Brain:
+    def brain(vector: Float) -> Brain:
         gates = np.exp(vector[6:]) if gated else np.full(models, rules.NO_GATE)
         own = [vector[1], np.exp(vector[2]), np.exp(vector[3]), vector[4], vector[5]]
         parameters = np.concatenate([[_gate(placement, vector[0])], own, gates])
@@ -96,7 +96,7 @@ def threshold_space(catalogue: Catalogue, placement: int) -> Space:
     ranks = np.argsort(np.argsort(-np.asarray(catalogue.work)))
     start = np.concatenate([[LOG_GATE], np.tile(np.log(3.0 * 4.0**ranks), tasks)])
 
-    def brain(vector: Float) -> kernel.Brain:
+    def brain(vector: Float) -> Brain:
         parameters = np.concatenate([[_gate(placement, vector[0])], np.exp(vector[1:])])
         return rule_brain(catalogue, rules.THRESHOLD, placement, parameters)
 
@@ -121,7 +121,7 @@ def base_parameters(vector: Float) -> Float:
 def base_space(catalogue: Catalogue) -> Space:
     """The scorer's base rule alone (after `generic` of facts/learning.md, 4)."""
 
-    def brain(vector: Float) -> kernel.Brain:
+    def brain(vector: Float) -> Brain:
         none = np.zeros(0)
         return learned_brain(catalogue, base_parameters(vector), np.zeros(candidates.WIDTH), none, none, none)
 
@@ -132,7 +132,7 @@ def linear_space(catalogue: Catalogue, base: Float) -> Space:
     """24 linear weights on a base rule (``base`` as parameters)."""
     width = candidates.WIDTH
 
-    def brain(vector: Float) -> kernel.Brain:
+    def brain(vector: Float) -> Brain:
         none = np.zeros(0)
         return learned_brain(catalogue, base, vector, none, none, none)
 
@@ -150,7 +150,7 @@ def scorer_space(catalogue: Catalogue, base: Float, linear: Float, generator: np
     """The scorer with one hidden layer on a base rule, starting from linear weights and a silent random layer."""
     width, units = candidates.WIDTH, HIDDEN_UNITS
 
-    def brain(vector: Float) -> kernel.Brain:
+    def brain(vector: Float) -> Brain:
         weights, hidden, bias, out = (np.ascontiguousarray(part) for part in split_weights(vector))
         return learned_brain(catalogue, base, weights, hidden, bias, out)
 

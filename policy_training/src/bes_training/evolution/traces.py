@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bes_api.scenario import Scenario
 from bes_router.policy.layout import Catalogue
 from bes_training.simulation import kernel
+from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import (
     Circumstances,
     LoadFigures,
@@ -79,18 +80,18 @@ class Field:
             for trace in self.traces
         ]
 
-    def losses(self, brains: Sequence[kernel.Brain], which: Sequence[int]) -> Float:
+    def losses(self, brains: Sequence[Brain], which: Sequence[int]) -> Float:
         """1 - performance / peak of each brain on each chosen trace: [len(brains), len(which)]."""
         with ThreadPoolExecutor(self._threads) as pool:
             rows = list(pool.map(lambda brain: self._losses(brain, which), brains))
         self.decisions += len(brains) * sum(len(self.traces[index].workload) for index in which)
         return np.array(rows)
 
-    def _losses(self, brain: kernel.Brain, which: Sequence[int]) -> list[float]:
+    def _losses(self, brain: Brain, which: Sequence[int]) -> list[float]:
         return [self._loss(brain, self._beginnings[index]) for index in which]
 
     @staticmethod
-    def _loss(brain: kernel.Brain, beginning: kernel.Simulation) -> float:
+    def _loss(brain: Brain, beginning: kernel.Simulation) -> float:
         simulation = fresh(beginning)
         play(simulation, brain)
         outcomes = outcomes_of(simulation)

@@ -20,7 +20,7 @@ from bes_training.learning.journal import Journal
 from bes_training.learning.opponents import Opponents
 from bes_training.learning.settings import TrainingSettings
 from bes_training.learning.watch import Watch
-from bes_training.simulation import kernel
+from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import learned_brain
 
 Float = NDArray[np.float64]
@@ -47,7 +47,7 @@ class Scorer:
         hidden = self.hidden.reshape(len(self.out), candidates.WIDTH)
         return {"linear": self.linear, "hidden": hidden, "bias": self.bias, "out": self.out}
 
-    def brain(self, ground: Ground) -> kernel.Brain:
+    def brain(self, ground: Ground) -> Brain:
         """As the simulator runs it."""
         return learned_brain(ground.catalogue, self.base, self.linear, self.hidden, self.bias, self.out)
 

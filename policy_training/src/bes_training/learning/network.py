@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bes_training.learning.ground import Ground
 from bes_training.learning.settings import TrainingSettings
-from bes_training.simulation import kernel
+from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import paper_brain
 
 Float = NDArray[np.float64]
@@ -25,7 +25,7 @@ class TrainedNetwork:
     decisions: int
     curve: tuple[tuple[int, float], ...]
 
-    def brain(self, ground: Ground) -> kernel.Brain:
+    def brain(self, ground: Ground) -> Brain:
         """As the simulator runs it."""
         parts = [np.ascontiguousarray(tensor).ravel() for tensor in self.tensors.values()]
         return paper_brain(ground.catalogue, (parts[0], parts[1], parts[2], parts[3], parts[4], parts[5]))

@@ -14,6 +14,7 @@ from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.layout import Catalogue
 from bes_router.policy.tracker import new_tracker
 from bes_training.simulation import checks, kernel
+from bes_training.simulation.brain import LEARNED, PAPER, Brain
 from bes_training.simulation.compiled import compiled
 from bes_training.simulation.engines import FINISHED
 from bes_training.simulation.state import EngineState, new_engine_state
@@ -159,13 +160,13 @@ def fresh(simulation: kernel.Simulation) -> kernel.Simulation:
     )
 
 
-def play(simulation: kernel.Simulation, brain: kernel.Brain) -> None:
+def play(simulation: kernel.Simulation, brain: Brain) -> None:
     """Run to the end, compiled; the simulation holds the outcome."""
     compiled(KERNEL).run(simulation, brain)
 
 
 def simulate(
-    scenario: Scenario, workload: Workload, brain: kernel.Brain, circumstances: Circumstances | None = None
+    scenario: Scenario, workload: Workload, brain: Brain, circumstances: Circumstances | None = None
 ) -> Outcomes:
     """What becomes of ``workload`` under a policy."""
     catalogue = compiled_catalogue(scenario.model_dump_json())
@@ -194,27 +195,25 @@ def outcomes_of(simulation: kernel.Simulation) -> Outcomes:
     )
 
 
-def rule_brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -> kernel.Brain:
+def rule_brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -> Brain:
     """A hand-written rule as a brain."""
     checks.check_parameters(catalogue, kind, parameters)
     return _brain(catalogue, kind, placement, parameters)
 
 
-def learned_brain(
-    catalogue: Catalogue, base: Float, linear: Float, hidden: Float, bias: Float, out: Float
-) -> kernel.Brain:
+def learned_brain(catalogue: Catalogue, base: Float, linear: Float, hidden: Float, bias: Float, out: Float) -> Brain:
     """A scorer as a brain: base rule [16], linear [WIDTH], hidden [H * WIDTH], bias [H], out [H]."""
     checks.check_scorer(base, linear, hidden, bias, out)
     by_feature = np.ascontiguousarray(hidden.reshape(len(out), candidates.WIDTH).T).ravel()
-    brain = _brain(catalogue, kernel.LEARNED, 1, base)
+    brain = _brain(catalogue, LEARNED, 1, base)
     return brain._replace(linear=linear, hidden=by_feature, bias=bias, out=out, units=np.zeros(len(out)))
 
 
-def paper_brain(catalogue: Catalogue, layers: tuple[Float, Float, Float, Float, Float, Float]) -> kernel.Brain:
+def paper_brain(catalogue: Catalogue, layers: tuple[Float, Float, Float, Float, Float, Float]) -> Brain:
     """The paper's network as a brain: weights [out * in] and bias of its three layers."""
     checks.check_network(catalogue, layers)
     one, two, three = (np.ascontiguousarray(layers[at].reshape(len(layers[at + 1]), -1).T).ravel() for at in (0, 2, 4))
-    brain = _brain(catalogue, kernel.PAPER, 0, NO_PARAMETERS)
+    brain = _brain(catalogue, PAPER, 0, NO_PARAMETERS)
     return brain._replace(
         layers=(one, layers[1], two, layers[3], three, layers[5]),
         first=np.zeros(len(layers[1])),
@@ -223,10 +222,10 @@ def paper_brain(catalogue: Catalogue, layers: tuple[Float, Float, Float, Float, 
     )
 
 
-def _brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -> kernel.Brain:
+def _brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -> Brain:
     rows = candidates.capacity(catalogue)
     none = np.zeros(0)
-    return kernel.Brain(
+    return Brain(
         kind=kind,
         placement=placement,
         parameters=np.ascontiguousarray(parameters, dtype=np.float64),
