@@ -7,7 +7,7 @@ import argparse
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +17,8 @@ from rich.table import Table
 
 from bes_api.command import Command
 from bes_api.documents import the_service
-from bes_api.router_config import DeadlineAwarePolicy, PricedPolicy, StaticPolicy
+from bes_api.passport import TunedRule
+from bes_api.router_config import DeadlineAwarePolicy, LearnedPolicy, PaperPolicy, PricedPolicy, StaticPolicy
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_api.service import BestEffortService, Learner
@@ -28,14 +29,19 @@ from bes_lab.local.policies import artifact_choice, own_policy
 from bes_lab.prediction import Prediction
 from bes_lab.replay.report import write_json
 from bes_lab.results import this_machine
+from bes_router.policy.artifact import read_artifact
 from bes_training.learning.command import SUMMARY, train_into
 from bes_training.learning.settings import settings_of
 
 MULTIPLE = 3.0
 SECONDS_PER_MINUTE = 1.0
 ATTEMPTS = 2
-DECISIONS = 100_000
+DECISIONS = 250_000
 """Of the shortened training; the service's own figure takes minutes more."""
+VALIDATION_REQUESTS = 2_000
+"""Of each validation workload, in the shortened training."""
+TUNED_DEADLINE, TUNED_PRICED = "DeadlineAware/LeastFinish", "PricedGated/Bunched"
+"""The kinds of rule that a shortened training tunes."""
 LOG_WIDTH = 120
 
 
@@ -58,6 +64,7 @@ def train(
         settings_of(service, threads=len(os.sched_getaffinity(0)), decisions=decisions),
         seeds=(1,),
         opponents="few",
+        validation_requests=VALIDATION_REQUESTS,
         shortened=True,
     )
     if find_spec("torch") is None:
@@ -76,10 +83,24 @@ def train(
     return learned
 
 
-def rivals(scenario: Scenario) -> list[Contender]:
-    """Every model alone, and the rules with their published parameters."""
+def rivals(scenario: Scenario, tuned: Mapping[str, TunedRule] | None = None) -> list[Contender]:
+    """Every model alone, and the rules: as a training tuned them, else with their published parameters."""
     statics = [contender(StaticPolicy(model=model.name)) for model in scenario.models]
-    return [*statics, contender(DeadlineAwarePolicy()), contender(PricedPolicy())]
+    found = tuned or {}
+    deadline, priced = found.get(TUNED_DEADLINE), found.get(TUNED_PRICED)
+    return [
+        *statics,
+        contender(DeadlineAwarePolicy(**deadline.model_dump()) if deadline else DeadlineAwarePolicy()),
+        contender(PricedPolicy(**priced.model_dump()) if priced else PricedPolicy()),
+    ]
+
+
+def tuned_rules(learned: Sequence[Contender]) -> Mapping[str, TunedRule]:
+    """The rules that the learned policies' training tuned."""
+    for who in learned:
+        if isinstance(who.choice, LearnedPolicy | PaperPolicy):
+            return read_artifact(who.choice.artifact).passport.tuned_rules
+    return {}
 
 
 def show_of(service: BestEffortService, scenario: Scenario, folder: Path) -> Show:
@@ -128,7 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         learned = train(service, scenario, out / "training", arguments.decisions, console)
     runs: list[tuple[LiveRun, Prediction]] = []
-    for who in [*learned, *rivals(scenario)]:
+    for who in [*learned, *rivals(scenario, tuned_rules(learned))]:
         predicted = prediction.predict(scenario, show.stage.arrivals, who.choice)
         with console.status(f"{who.name}: {show.stage.arrivals.time.size} requests over HTTP"):
             live = run_live(show.stage, who, ATTEMPTS)

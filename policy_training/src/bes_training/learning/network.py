@@ -13,6 +13,7 @@ from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import paper_brain
 
 Float = NDArray[np.float64]
+LEAST_VALIDATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,13 @@ def train_network(
     def told(progress: Progress) -> None:
         on_progress(progress.decisions, 1.0 - (progress.best or 0.0))
 
-    terms = DQNSettings(decisions=settings.decisions, seed=seed, threads=settings.threads)
+    usual = DQNSettings()
+    share = settings.decisions / usual.decisions
+    terms = DQNSettings(
+        decisions=settings.decisions,
+        seed=seed,
+        validations=min(usual.validations, max(LEAST_VALIDATIONS, round(usual.validations * share))),
+    )
     result = train_dqn(ground.scenario, terms, ground.base_rate, told, checkpoint)
     curve = tuple((decisions, 1.0 - performance) for decisions, performance in result.curve)
     return TrainedNetwork(seed, to_tensors(result), feature_names(ground.scenario), result.decisions, curve)
