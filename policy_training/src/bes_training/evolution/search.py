@@ -23,9 +23,9 @@ class SearchSettings:
     decisions: int
     seed: int
     population: int = 16
-    traces_per_generation: int = 24
+    traces_per_generation: int = 16
     sigma: float = 0.5
-    validate_every: int = 8
+    validate_every: int = 6
     patience: float = 1e-3
     """A search whose step has shrunk to this share of its start has converged and stops."""
 

@@ -24,7 +24,7 @@ from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import learned_brain
 
 Float = NDArray[np.float64]
-BASE_SHARE, LINEAR_SHARE, SCORER_SHARE = 0.2, 0.2, 0.6
+BASE_SHARE, LINEAR_SHARE, SCORER_SHARE = 0.25, 0.25, 0.5
 """Of the decisions of one seed."""
 
 

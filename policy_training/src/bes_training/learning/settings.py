@@ -5,7 +5,7 @@ from typing import Literal
 
 from bes_api.service import BestEffortService, Learner
 
-DECISIONS_PER_DQN_DECISION = 20
+DECISIONS_PER_DQN_DECISION = 32
 """Evolution simulates this many decisions for each that the DQN trains on: it samples none of them again."""
 FEW = (r"Static\d+/LeastLoaded", r"DeadlineAware/LeastFinish", r"PricedGated/Bunched")
 """The rules of a shortened training, as patterns of their names: statics, and the kinds that measured best."""
@@ -13,7 +13,7 @@ FEW = (r"Static\d+/LeastLoaded", r"DeadlineAware/LeastFinish", r"PricedGated/Bun
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a policy is searched. ``decisions`` are the DQN's; evolution and every opponent get 20 times as many."""
+    """How a policy is searched. ``decisions`` are the DQN's; evolution and every opponent get 32 times as many."""
 
     learner: Learner = Learner.AUTO
     decisions: int = 1_200_000
@@ -29,7 +29,7 @@ class TrainingSettings:
     @property
     def stage_identity(self) -> tuple[object, ...]:
         """Everything that decides what one stage finds; another number of seeds or another learner adds stages."""
-        return (self.decisions, self.opponents, self.traces, self.requests, self.validation_requests)
+        return (self.evolution_decisions, self.opponents, self.traces, self.requests, self.validation_requests)
 
     @property
     def evolution_decisions(self) -> int:
