@@ -52,7 +52,7 @@ def artifact_in(folder: Path, scenario: Scenario) -> Path:
         scenario_hash=scenario.content_hash(),
         seeds=(1,),
         weights_sha256="sha256:" + "0" * 64,
-        base_parameters=(0.1, 0, 0.1, 0.3, 1.0, -3.0, 0, 1.5, 0, 0, 0, 0.5, 0, 1.0, 0, 1e9),
+        base_parameters=(0.1, 0, 0.1, 0.3, 1.0, -3.0, 0, 1.5, 0, 0, 0, 0.5, 0, 0, 1e9),
         tuned_rules={"DeadlineAware": TunedRule(placement=Placement.LEAST_FINISH, parameters=(1e9, 0.3))},
         training=TrainingSummary(learner="Evolution", decisions=0, seconds=0, seed=1),
     )
