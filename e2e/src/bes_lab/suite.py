@@ -7,6 +7,7 @@ docs/results/suite.json with pictures beside it. Good and bad figures alike.
 import argparse
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -136,10 +137,19 @@ def pruning_record(sample: str, evaluation: Evaluation, folder: Path, made_by: R
     )
 
 
-def run(examples: Path, policies: Path, results: Path, console: Console) -> None:
+def publish(evaluation: Evaluation, build: Path, pictures: Path) -> None:
+    """The whole report (megabytes) into ``build``, its pictures beside the records."""
+    pictures.mkdir(parents=True, exist_ok=True)
+    for name in write_report(evaluation, build):
+        if name.endswith(".png"):
+            shutil.copyfile(build / name, pictures / f"{build.name}-{name}")
+
+
+def run(given: argparse.Namespace, console: Console) -> None:
     """Everything; each sample's records are written as soon as they are known."""
+    examples, policies, results = given.examples, given.policies, given.results
     statics: list[float] = []
-    for sample in SAMPLES:
+    for sample in given.sample or SAMPLES:
         folder = policies / sample
         if not folder.is_dir():
             console.print(f"{sample}: no {folder}; train it with `bes train` and copy it there")
@@ -153,7 +163,7 @@ def run(examples: Path, policies: Path, results: Path, console: Console) -> None
             *seed_records(sample, folder, made_by),
             pruning_record(sample, evaluation, folder / "policy", made_by),
         ]
-        write_report(evaluation, results / "suite" / sample)
+        publish(evaluation, given.build / sample, results / "suite")
         if sample in TRAINED:
             statics.append(100 * against(evaluation, "Learned", BEST_STATIC).mean)
         write("suite", records, results)
@@ -162,7 +172,8 @@ def run(examples: Path, policies: Path, results: Path, console: Console) -> None
         made_by = recorder("python -m bes_lab.suite", 1, ("numba", "numpy", "cma"))
         record = made_by.record("statics", claim, fmean(statics), "points of peak", f">= {STATIC_BAR:g}")
         write("suite", [record], results)
-    five(examples, policies, results, console)
+    if given.sample is None:
+        five(examples, policies, results, console)
 
 
 def five(examples: Path, policies: Path, results: Path, console: Console) -> None:
@@ -197,8 +208,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--examples", type=Path, default=Path("examples"))
     parser.add_argument("--policies", type=Path, default=POLICIES)
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--build", type=Path, default=Path("build/suite"))
+    parser.add_argument("--sample", action="append", choices=SAMPLES, help="only this one; default: all")
     given = parser.parse_args(arguments)
-    run(given.examples, given.policies, given.results, Console(stderr=True))
+    run(given, Console(stderr=True))
     return 0
 
 
