@@ -128,6 +128,15 @@ def test_a_wrong_form_is_told_with_its_mend(data: Data, path: str, message: str)
     assert message in what
 
 
+def test_a_number_that_python_does_not_print_is_still_told_with_its_mend() -> None:
+    text = yaml.safe_dump(changed("metadata", "name", to="big")).replace("name: big", f"name: 0x{'f' * 20_000}")
+    [(_, where, what)] = _problems(text)
+    assert (where, what) == (
+        "metadata.name",
+        "a number of thousands of digits has another type: write a string; put it in quotes",
+    )
+
+
 def test_one_wrong_element_is_not_also_a_list_that_is_too_short() -> None:
     data = changed("spec", "tasks", to=[changed("x", to=1)["spec"]["tasks"][0] | {"tokens": {}}])
     assert {path for _, path, _ in _problems(yaml.safe_dump(data))} == {
@@ -150,6 +159,9 @@ def test_a_key_that_stands_twice_is_refused_with_the_line_of_the_second() -> Non
         ("a: &x [*x]\n", 1),
         ("a: !!python/object:os.system x\n", 1),
         ("a: 2024-99-99\n", 1),
+        ("a: !!bool maybe\n", 1),
+        ("a: !!timestamp soon\n", 1),
+        ('a: !!int ""\n', 1),
         ("a: *nobody\n", 1),
         ("a: " + "[" * 2000 + "]" * 2000, None),
         ("a: \x00", None),

@@ -158,7 +158,9 @@ def test_an_interval_that_does_not_hold_its_mean_is_refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["broken.json", "broken.yaml"])
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[1]", b"a: [", b"\x00", b"[" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b"[1]", b"a: [", b"\x00", b"[" * 5000, b"!!bool maybe", b'!!int ""']
+)
 def test_a_broken_file_is_one_error_that_names_it(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / name
     path.write_bytes(content)

@@ -28,8 +28,8 @@ def parse_document(kind: type[Document], content: bytes, source: str, *, as_yaml
         return kind.model_validate_json(content)
     except ValidationError as error:
         raise ConfigurationError("\n".join(_lines(source, error))) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split())
+    except (yaml.YAMLError, RecursionError, ValueError, AttributeError, LookupError) as error:
+        reason = " ".join(str(error).split())  # the last two: PyYAML, of a value that does not fit its explicit tag
         raise ConfigurationError(f"{source}: is not YAML that can be read: {reason}") from error
 
 

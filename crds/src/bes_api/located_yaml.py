@@ -89,6 +89,9 @@ class _Unfolding:
             return self._loader.construct_object(node)
         except ValueError as error:  # for example a date that does not exist
             raise _unreadable(f"{node.value!r} cannot be read ({error}): put it in quotes", node, location) from error
+        except (AttributeError, LookupError) as error:  # how PyYAML says that a value does not fit its explicit tag
+            message = f"{node.value!r} is no {node.tag.rpartition(':')[2]}: remove the tag or write one"
+            raise _unreadable(message, node, location) from error
 
     def _mapping(self, node: yaml.Node, location: Location) -> dict[str, Any]:
         result: dict[str, Any] = {}
