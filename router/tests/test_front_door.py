@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from itertools import pairwise
 
 import pytest
@@ -166,3 +167,29 @@ async def test_a_client_that_pipelines_without_end_is_held_back() -> None:
         assert (await client.answer()).status == 200
         for _ in range(200):
             assert (await client.answer()).status == 200
+
+
+@live
+async def test_a_client_that_reads_no_answers_is_not_read_from_for_ever() -> None:
+    async with rig() as it:
+        client = await it.client(receive_buffer=4096)
+        asked = b"GET /v1/models HTTP/1.1\r\nHost: test\r\n\r\n"
+        client.raw(asked * 400_000)
+        await asyncio.sleep(0.3)
+        (connection,) = it.running.router.connections
+        assert connection._transport is not None
+        assert connection._transport.get_write_buffer_size() < 2_000_000
+        assert len(connection._buffer) < 1_000_000
+        for _ in range(2_000):
+            assert (await client.answer()).status == 200
+
+
+@live
+async def test_a_flood_of_empty_lines_holds_nobody_up() -> None:
+    async with rig() as it:
+        client = await it.client()
+        began = time.monotonic()
+        client.raw(b"\r\n" * 1_500_000)
+        client.get("/v1/models")
+        assert (await client.answer()).status == 200
+        assert time.monotonic() - began < 1.5

@@ -5,6 +5,7 @@ import json
 import socket
 import time
 
+import pytest
 from router_rig import STREAM_HEAD, Asked, Engine, chunk, complete, live, rig, scenario_of_rig, stream
 
 from bes_api.router_config import Limits
@@ -155,6 +156,20 @@ async def test_an_engine_that_dies_in_a_stream_cuts_the_client_and_leaks_nothing
         assert it.errors() == {"backend_broke_off": 1}
         figures = it.running.router.metrics.tasks[0]
         assert (figures.failed, figures.reward, figures.peak_reward) == (1, 0.0, 0.8)
+
+
+@live
+async def test_half_an_answer_without_length_cannot_be_taken_for_a_whole_one() -> None:
+    async def fall_silent(_: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf an")
+        await asyncio.sleep(30)
+
+    async with rig(fall_silent, limits=Limits(response_timeout_seconds=0.2)) as it:
+        client = await it.client()
+        client.post({"prompt": "x"})
+        with pytest.raises(ConnectionResetError):
+            await client.answer()
+        assert it.errors() == {"backend_silent": 1}
 
 
 @live

@@ -4,6 +4,7 @@ It knows HTTP/1.1 framing, limits and timeouts, and nothing of tasks, models or 
 """
 
 import asyncio
+import re
 import time
 from typing import Protocol, cast
 
@@ -13,11 +14,12 @@ from bes_router.errors import MalformedMessageError, Reason, UpstreamError
 from bes_router.http1 import HEAD_END, ChunkedBody, HeadCache, RequestHead
 from bes_router.openai import error_body
 from bes_router.relay import Exchange
-from bes_router.upstream import no_delay
+from bes_router.upstream import no_delay, reset_when_closed
 
 LINGER_SECONDS = 1.0  # a refused client may still be sending: closing at once would reset away the answer
 NEVER = float("inf")
 RETRY_AFTER_SECONDS = 1
+_EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 
 
 class Service(Protocol):
@@ -81,10 +83,10 @@ class ClientConnection(asyncio.Protocol):
         self._service.closed(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, or keep bytes of the next request until the present one is answered."""
+        """Read on, or keep bytes of the next request until the present one is answered and the answer is taken."""
         if self._lingering:
             return
-        if self.exchange is not None:
+        if self.exchange is not None or not self.writable:
             self._buffer += data
             if len(self._buffer) > self._service.limits.max_head_bytes and self._transport is not None:
                 self._reading_paused = True
@@ -103,15 +105,24 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.pause()
 
     def resume_writing(self) -> None:
-        """The client takes bytes again."""
+        """The client takes bytes again: read on from the engine, or what the client asked meanwhile."""
         self.writable = True
         if self.exchange is not None:
             self.exchange.resume()
+        elif not self._lingering:
+            self._resume_reading()
+            if self._buffer:
+                self._read()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
 
     def _read(self) -> None:
-        """Answer every whole request in the buffer, until one needs an exchange or bytes are missing."""
+        """Answer every whole request in the buffer, until one needs an exchange, bytes are missing or nobody reads."""
         try:
-            while self.exchange is None and not self._lingering and self._transport is not None:
+            while self.exchange is None and self.writable and not self._lingering and self._transport is not None:
                 if self._head is None and not self._read_head():
                     return
                 body = self._read_body()
@@ -125,8 +136,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_head(self) -> bool:
         limits = self._service.limits
-        while self._buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is ignored
-            self._buffer = self._buffer[2:]
+        if self._buffer.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request is ignored
+            self._buffer = _EMPTY_LINES.sub(b"", self._buffer)  # all at once: a flood of them must cost little
         end = self._buffer.find(HEAD_END)
         if end > limits.max_head_bytes or (end < 0 and len(self._buffer) > limits.max_head_bytes):
             raise MalformedMessageError(
@@ -221,8 +232,10 @@ class ClientConnection(asyncio.Protocol):
 
     def cut(self) -> None:
         """Reset the connection, so that half an answer cannot be taken for a whole one."""
-        self.exchange = None
+        exchange, self.exchange = self.exchange, None
         if self._transport is not None:
+            if exchange is not None:  # an answer may end with EOF, and abort alone looks like one
+                reset_when_closed(self._transport)
             self._transport.abort()
 
     def _next(self, now: float) -> None:
@@ -233,9 +246,7 @@ class ClientConnection(asyncio.Protocol):
             self._lingering = True
             self._transport.close()
             return
-        if self._reading_paused:
-            self._reading_paused = False
-            self._transport.resume_reading()
+        self._resume_reading()
         self.deadline = now + self._service.limits.idle_timeout_seconds
 
     def refuse_connection(self, answer: bytes) -> None:

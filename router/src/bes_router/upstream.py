@@ -5,6 +5,7 @@ Bytes of an answer are handed on as they came; httptools reads along only to fin
 
 import asyncio
 import socket
+import struct
 import time
 from typing import Protocol, cast
 
@@ -15,6 +16,7 @@ from bes_router.errors import Reason, UpstreamError
 from bes_router.http1 import HEAD_END
 
 MAX_HEAD_BYTES = 64 * 1024
+_LINGER_NOT = struct.pack("ii", 1, 0)
 _NOT_RELAYED = (b"\r\nconnection:", b"\r\nkeep-alive:", b"\r\nproxy-connection:")
 
 
@@ -195,3 +197,10 @@ def no_delay(transport: asyncio.BaseTransport) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def reset_when_closed(transport: asyncio.BaseTransport) -> None:
+    """Make closing send RST instead of FIN (SO_LINGER 0): the peer sees that something is missing."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
