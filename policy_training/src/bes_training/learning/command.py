@@ -81,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     except OSError as error:
         raise TrainingArgumentError(
-            f"--out {arguments.out}: {error.strerror or error}; free or name a folder"
+            f"--out {arguments.out}: {error.strerror or error}; name another folder, or free space"
         ) from error
     if not arguments.no_evaluation:
         _evaluate(scenario, trained, arguments, console)

@@ -1,0 +1,41 @@
+"""`bes train` as a person meets it: one clear line for what can be mended, and a folder that can be gone on with."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bes_api.command import main
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--decisions", "10"], "--decisions 10: give at least 1000"),
+        (["--threads", "0"], "--threads 0: give at least 1"),
+        (["--seeds", "0"], "--seeds 0: give at least 1"),
+    ],
+)
+def test_a_number_out_of_range_is_one_line_with_its_mend(
+    arguments: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", str(EXAMPLE), "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert capsys.readouterr().err.strip() == says
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_a_file_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("here already")
+    assert main(["train", str(EXAMPLE), "--out", str(tmp_path / "out"), "--decisions", "1000"]) == 2
+    assert "name another folder" in capsys.readouterr().err
+    assert (tmp_path / "out").read_text() == "here already"
+
+
+def test_a_damaged_journal_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "training.json").write_text(json.dumps({"identity": "another", "stages": {}}))
+    assert main(["train", str(EXAMPLE), "--out", str(tmp_path), "--decisions", "1000"]) == 2
+    assert "belongs to another scenario or other settings" in capsys.readouterr().err
