@@ -76,5 +76,7 @@ def test_a_broken_clip_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text('{"name": "x", "counts": [0, 0], "source": "", "licence": "", "seed": 1}')
     with pytest.raises(TraceError, match="not all 0"):
         clips.load(str(tmp_path / "x.json"))
-    with pytest.raises(TraceError, match="is no clip"):
-        clips.load("nowhere")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for nothing in ("nowhere", "x" * 5000, str(tmp_path / "deep.json")):
+        with pytest.raises(TraceError, match="is no clip"):
+            clips.load(nothing)

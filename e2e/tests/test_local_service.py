@@ -1,5 +1,6 @@
 """`bes local up`: everything starts together, and nothing is ever left behind."""
 
+import argparse
 import os
 import re
 import signal
@@ -12,8 +13,9 @@ import psutil
 import pytest
 from lab_http import complete
 
-from bes_lab.errors import StartError
+from bes_lab.errors import StartError, TargetError
 from bes_lab.local.children import Children, bes
+from bes_lab.local.command import LOCAL
 
 PAPER = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
 
@@ -134,6 +136,21 @@ def test_an_unknown_policy_is_one_line(small_service: Path, policy: str, says: s
     assert ended.returncode == 2
     assert says in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("--port", "99999", "expected 0 to 65535"),
+        ("--logs", "/dev/null", "name another folder"),
+        ("--policy", "x" * 5000, "expected a rule"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_one_line(small_service: Path, flag: str, value: str, says: str) -> None:
+    parser = argparse.ArgumentParser()
+    LOCAL.configure(parser)
+    with pytest.raises(TargetError, match=says):
+        LOCAL.run(parser.parse_args(["up", str(small_service), flag, value]))
 
 
 def test_a_child_that_never_gets_ready_is_named_with_its_log(tmp_path: Path) -> None:

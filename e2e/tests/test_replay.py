@@ -1,5 +1,6 @@
 """The open loop: instants are fixed beforehand, a slow server changes none of them, and outcomes are judged fairly."""
 
+import argparse
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from bes_lab.clips import Arrivals
 from bes_lab.errors import TargetError
 from bes_lab.replay.bodies import bodies_of, prompt
 from bes_lab.replay.client import send_all
+from bes_lab.replay.command import REPLAY
 from bes_lab.replay.measured import UNANSWERED, Measured, Target
 from bes_lab.replay.outcomes import judge, summarize
 
@@ -123,10 +125,31 @@ def test_nobody_listening_is_one_clear_error() -> None:
         send(port, [0.0])
 
 
-@pytest.mark.parametrize("url", ["https://x:1", "http://", "http://x:99999", "ftp://x:1"])
+_STRANGE = ("http://x:0", "http://[::1", f"http://{'a' * 300}:1", "http://x:1/a b", "http://\udcff:1")
+
+
+@pytest.mark.parametrize("url", ["https://x:1", "http://", "http://x:99999", "ftp://x:1", *_STRANGE])
 def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(TargetError, match="expected http://HOST:PORT"):
         Target.of(url)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "says"),
+    [
+        ("--rate", "inf", "above 0"),
+        ("--drain", "nan", "at least 0"),
+        ("--seed", "-1", "at least 0"),
+        ("--model", "\udcff", "a model's name"),
+        ("--out", "/dev/null", "name a folder"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_refused_before_anything_is_sent(flag: str, value: str, says: str) -> None:
+    parser = argparse.ArgumentParser()
+    REPLAY.configure(parser)
+    arguments = parser.parse_args(["trace.csv", "http://127.0.0.1:1", "--service", "none.yaml", flag, value])
+    with pytest.raises(TargetError, match=says):
+        REPLAY.run(arguments)
 
 
 def test_a_url_without_a_path_means_completions() -> None:

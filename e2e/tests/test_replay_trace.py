@@ -54,11 +54,25 @@ def test_tasks_of_a_trace_are_kept(tmp_path: Path) -> None:
         ("what\n1\n", "time_seconds, TIMESTAMP or minute_N"),
         ("time_seconds\nsoon\n", "does not fit the header"),
         ("minute_1,minute_2\n1\n", "does not fit the header"),
+        ("minute_1,minute_2\n-5,3\n", "counts: expected non-negative"),
+        ("minute_1,minute_2\n0,0\n", "not all 0"),
+        ("minute_1\n", "not all 0"),
+        ("minute_1\n999999999999999999999\n", "counts"),
+        ("time_seconds\nnan\n0\n", "no number of seconds"),
+        ("time_seconds\n1e308\n-1e308\n", "no number of seconds"),
+        ("TIMESTAMP\n2024-01-01T00:00:00+00:00\n2024-01-01T00:00:00\n", "does not fit the header"),
+        (f"time_seconds\n{'1' * 200_000}\n", "cannot be read"),
     ],
 )
 def test_a_trace_that_cannot_be_read_says_why(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(TraceError, match=says):
         read(csv_of(tmp_path, text))
+
+
+@pytest.mark.parametrize("trace", [Requests(np.array([0.0, 1.0]), None), Clip("c", "", "", (1, 2), 1)])
+def test_a_rate_that_would_fill_the_memory_is_refused_at_once(trace: Clip | Requests) -> None:
+    with pytest.raises(TraceError, match="requests at that rate and speed"):
+        arrivals_of(trace, Playing(speed=1.0, rate=1e15, seed=1), TASKS)
 
 
 @pytest.mark.parametrize("rate", [20.0, 100.0, 250.0])

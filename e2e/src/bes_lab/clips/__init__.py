@@ -50,16 +50,23 @@ class Arrivals(NamedTuple):
 def load(name: str) -> Clip:
     """The clip of that name from this package, or from a JSON file at that path."""
     packaged = files("bes_lab.clips") / f"{name}.json"
-    source = packaged if packaged.is_file() else Path(name)
     try:
+        source = packaged if packaged.is_file() else Path(name)
         document = json.loads(source.read_text(encoding="utf-8"))
         clip = Clip(**{**document, "counts": tuple(int(count) for count in document["counts"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise TraceError(
             name, f"is no clip ({error}); expected JSON with name, source, licence, counts, seed"
         ) from None
-    if not clip.counts or min(clip.counts) < 0 or sum(clip.counts) == 0:
-        raise TraceError(name, "counts: expected non-negative counts that are not all 0")
+    if not isinstance(clip.seed, int) or clip.seed < 0:
+        raise TraceError(name, f"seed {clip.seed!r}: expected a whole number of at least 0")
+    return checked(clip, name)
+
+
+def checked(clip: Clip, source: str) -> Clip:
+    """The clip, if its counts can be played. Raises TraceError."""
+    if not clip.counts or not 0 <= min(clip.counts) <= max(clip.counts) < 2**53 or sum(clip.counts) == 0:
+        raise TraceError(source, "counts: expected non-negative counts that are not all 0")
     return clip
 
 

@@ -101,14 +101,18 @@ async def _serve(serving: Serving) -> None:
         port = serving.port + offset if serving.port else 0
         try:
             server = await loop.create_server(_factory(front, connections), serving.host, port, backlog=BACKLOG)
-        except OSError as error:
-            raise TargetError(f"{serving.host}:{port}: cannot listen there ({error.strerror}); name another") from None
+        except (OSError, UnicodeError) as error:  # the latter: no name that can be looked up
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise TargetError(f"{serving.host}:{port}: cannot listen there ({reason}); name another") from None
         servers.append(server)
         bound = server.sockets[0].getsockname()
         found.append(EngineAddress(model=front.name, replica=front.replica, host=bound[0], port=bound[1]))
         print(f"GPU {serving.gpu}: {front.name} replica {front.replica}, http://{bound[0]}:{bound[1]}", flush=True)  # noqa: T201 - this is the process's log
     if serving.addresses is not None:
-        dump_document(EngineAddresses(gpu=serving.gpu, engines=tuple(found)), serving.addresses)
+        try:
+            dump_document(EngineAddresses(gpu=serving.gpu, engines=tuple(found)), serving.addresses)
+        except OSError as error:
+            raise TargetError(f"--addresses {serving.addresses}: cannot be written ({error.strerror})") from None
     await stop.wait()
     for server in servers:
         server.close()

@@ -15,6 +15,7 @@ from bes_api.documents import the_service
 from bes_api.router_config import DirectLoad
 from bes_api.scenario_of import scenario_of
 from bes_api.service import BestEffortService, PolicyType
+from bes_lab.errors import TargetError
 from bes_lab.local.policies import choice_of, name_of, own_policy
 from bes_lab.local.service import LocalService, Plan, curl_line
 
@@ -40,6 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM (exit code 0); a process that ends by itself ends everything (exit code 4)."""
+    if not 0 <= arguments.port <= 65535:
+        raise TargetError(f"--port {arguments.port}: expected 0 to 65535")
     service, profiles = the_service(arguments.file)
     scenario = scenario_of(service, profiles)
     policy, fallback = own_policy(service)

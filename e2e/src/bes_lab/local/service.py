@@ -14,6 +14,7 @@ from bes_api.handover import dump_document
 from bes_api.router_config import BackendAddress, DirectLoad, Listen, PolicyChoice, RouterConfig, RulePolicy
 from bes_api.scenario import Scenario
 from bes_lab.engine.process import EngineAddresses
+from bes_lab.errors import TargetError
 from bes_lab.local.children import Child, Children, bes
 
 START_SECONDS = 30.0
@@ -92,9 +93,12 @@ class LocalService:
 
     def _start(self) -> None:
         plan = self._plan
-        plan.folder.mkdir(parents=True, exist_ok=True)
         scenario_file = plan.folder / "scenario.json"
-        dump_document(plan.scenario, scenario_file)
+        try:
+            plan.folder.mkdir(parents=True, exist_ok=True)
+            dump_document(plan.scenario, scenario_file)
+        except OSError as error:
+            raise TargetError(f"{plan.folder}: cannot be written ({error.strerror}); name another folder") from error
         files = []
         for gpu in range(len(plan.scenario.gpus)):
             addresses = plan.folder / f"gpu-{gpu}.json"

@@ -23,6 +23,8 @@ from bes_lab.replay.measured import UNANSWERED, Measured, Target
 MAX_CONNECTIONS = 8192
 WARM_CONNECTIONS = 128
 IDLE_SECONDS = 15.0
+CONNECT_SECONDS = 5.0
+"""For each connection opened beforehand: a silent address would otherwise hold us up for minutes."""
 _LEAD_SECONDS = 0.25
 
 
@@ -111,11 +113,13 @@ class _Run:
         """Open some connections beforehand; also the check that somebody listens."""
         for _ in range(connections):
             try:
-                _, connection = await self._loop.create_connection(
-                    lambda: _Connection(self), self.target.host, self.target.port
-                )
-            except OSError as error:
-                raise TargetError(f"http://{self.target.host}:{self.target.port}: nobody listens ({error})") from None
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    _, connection = await self._loop.create_connection(
+                        lambda: _Connection(self), self.target.host, self.target.port
+                    )
+            except OSError as error:  # TimeoutError is one
+                reason = str(error) or f"no connection within {CONNECT_SECONDS:g} s"
+                raise TargetError(f"http://{self.target.host}:{self.target.port}: nobody listens ({reason})") from None
             self.idle.append(connection)
 
     def begin(self) -> None:

@@ -1,6 +1,7 @@
 """`bes replay TRACE URL`: an open loop against a router or an engine."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -52,10 +53,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0; 5 if the run was invalid by its own lateness."""
-    for name in ("rate", "speed", "duration"):
-        value = getattr(arguments, name)
-        if value is not None and not value > 0:
-            raise TargetError(f"--{name} {value:g}: expected a number above 0")
+    _check(arguments)
     Target.of(arguments.url)
     scenario = read_scenario(arguments.service)
     trace = read(arguments.trace)
@@ -89,6 +87,24 @@ def run(arguments: argparse.Namespace) -> int:
         report.write_json(document, arguments.out / "replay.json")
         report.draw(scenario, outcomes, title, arguments.out / "replay.png")
     return 0 if summary.valid else INVALID
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    for name in ("rate", "speed", "duration"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < math.inf:
+            raise TargetError(f"--{name} {value:g}: expected a number above 0")
+    if not 0 <= arguments.drain < math.inf:
+        raise TargetError(f"--drain {arguments.drain:g}: expected seconds of at least 0")
+    if arguments.seed is not None and arguments.seed < 0:
+        raise TargetError(f"--seed {arguments.seed}: expected a whole number of at least 0")
+    if arguments.model is not None and not arguments.model.isprintable():
+        raise TargetError(f"--model {arguments.model!r}: expected a model's name")
+    if arguments.out is not None:
+        try:
+            arguments.out.mkdir(parents=True, exist_ok=True)  # now: after the run it would cost the run
+        except OSError as error:
+            raise TargetError(f"--out {arguments.out}: cannot be written ({error.strerror}); name a folder") from None
 
 
 REPLAY = Command("replay", "replay a trace against a URL, open loop", "lab", configure, run)

@@ -1,10 +1,12 @@
 """What a replay is aimed at, and what it measured: instants and statuses, not yet judged."""
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bes_lab.errors import TargetError
 
+_PATH = re.compile(r"[!-~]*")  # visible ASCII: it goes into the request's first line as it is
 UNANSWERED = 0
 """Status of a request that had no (complete) answer."""
 
@@ -20,13 +22,15 @@ class Target:
     @classmethod
     def of(cls, url: str) -> "Target":
         """Read `http://HOST:PORT[/PATH]`; without a path, `/v1/completions`."""
-        parts = urlsplit(url if "//" in url else f"http://{url}")
+        refusal = TargetError(f"{url}: expected http://HOST:PORT, such as http://127.0.0.1:8000")
         try:
-            port = parts.port or 80
-        except ValueError:
-            port = 0
-        if parts.scheme != "http" or not parts.hostname or not port:
-            raise TargetError(f"{url}: expected http://HOST:PORT, such as http://127.0.0.1:8000")
+            parts = urlsplit(url if "//" in url else f"http://{url}")
+            port = 80 if parts.port is None else parts.port
+            (parts.hostname or "").encode("idna")  # as the resolver will
+        except ValueError:  # also what cannot be encoded
+            raise refusal from None
+        if parts.scheme != "http" or not parts.hostname or not port or not _PATH.fullmatch(parts.path):
+            raise refusal
         path = parts.path if parts.path not in {"", "/"} else "/v1/completions"
         return cls(parts.hostname, port, path)
 

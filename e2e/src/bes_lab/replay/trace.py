@@ -19,6 +19,9 @@ from bes_lab.clips import Arrivals, Clip, Mix
 from bes_lab.errors import TraceError
 
 MINUTE = 60.0
+MAX_SECONDS = 1e12
+MAX_REQUESTS = 20_000_000
+"""Of one replay; more is a slip in a rate or a trace, and would fill the memory before the first request leaves."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def read(source: str) -> Clip | Requests:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header, *lines = list(csv.reader(file))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TraceError(source, f"cannot be read ({error})") from None
     except ValueError:
         raise TraceError(source, "is empty") from None
@@ -56,9 +59,9 @@ def read(source: str) -> Clip | Requests:
     try:
         if minutes:
             counts = tuple(sum(int(line[index]) for line in lines) for index in minutes)
-            return Clip(path.stem, source, "", counts, 0)
+            return clips.checked(Clip(path.stem, source, "", counts, 0), source)
         return _requests(header, lines, source)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, TypeError) as error:  # the last: instants with and without a time zone
         raise TraceError(source, f"a line does not fit the header ({error})") from None
 
 
@@ -73,6 +76,8 @@ def _requests(header: Sequence[str], lines: Sequence[Sequence[str]], source: str
         raise TraceError(source, "has no column time_seconds, TIMESTAMP or minute_N; name one of them")
     if not instants:
         raise TraceError(source, "has no requests")
+    if not max(map(abs, instants)) < MAX_SECONDS or np.isnan(instants).any():
+        raise TraceError(source, f"names an instant that is no number of seconds up to {MAX_SECONDS:g}")
     order = np.argsort(instants, kind="stable")
     time = np.asarray(instants, dtype=np.float64)[order]
     tasks = tuple(lines[index][columns["task"]].strip() for index in order) if "task" in columns else None
@@ -84,6 +89,7 @@ def arrivals_of(trace: Clip | Requests, playing: Playing, tasks: Sequence[Scenar
     if isinstance(trace, Clip):
         window = MINUTE / playing.speed
         rate = playing.rate or sum(trace.counts) / len(trace.counts) / window
+        _refuse_too_many(rate * window * len(trace.counts))
         played = clips.arrivals(trace, rate, 1.0, window, playing.seed, tasks, playing.mix)
     else:
         played = _play(trace, playing, tasks)
@@ -104,6 +110,7 @@ def _play(trace: Requests, playing: Playing, tasks: Sequence[ScenarioTask]) -> A
     length = max(float(trace.time[-1]), 1e-9) / playing.speed
     base = trace.time / playing.speed
     factor = 1.0 if playing.rate is None else playing.rate * length / base.size
+    _refuse_too_many(factor * base.size)
     pieces, origins = [], []
     for copy in range(int(np.ceil(factor))):
         share = min(1.0, factor - copy)
@@ -124,6 +131,11 @@ def _play(trace: Requests, playing: Playing, tasks: Sequence[ScenarioTask]) -> A
     prompt = np.array([task.prompt_tokens for task in tasks], dtype=np.int64)
     output = np.array([task.output_tokens for task in tasks], dtype=np.int64)
     return Arrivals(played.time, numbers, prompt[numbers], output[numbers])
+
+
+def _refuse_too_many(requests: float) -> None:
+    if not requests <= MAX_REQUESTS:
+        raise TraceError("trace", f"{requests:.3g} requests at that rate and speed; at most {MAX_REQUESTS} are played")
 
 
 def mix_of(texts: Sequence[str], tasks: Sequence[ScenarioTask]) -> tuple[Mix, ...]:
