@@ -111,6 +111,11 @@ def test_an_unknown_policy_gets_the_list_of_known_ones(scenario: Scenario, name:
         rule_of(scenario, name)
 
 
+def test_a_name_too_long_for_a_folder_is_an_unknown_policy(scenario: Scenario) -> None:
+    with pytest.raises(UnknownPolicyError, match="is neither a rule"):
+        contestants_of(scenario, ["x" * 5000])
+
+
 def test_what_the_caller_can_mend_is_one_clear_error(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     EVALUATE.configure(parser)

@@ -15,7 +15,7 @@ from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_api.service import Learner
 from bes_router.policy.artifact import PASSPORT, WEIGHTS, fits, read_artifact
-from bes_training.evolution.search import SearchSettings, objective, search
+from bes_training.evolution.search import Found, SearchSettings, objective, search
 from bes_training.evolution.spaces import base_space, linear_space, opponents, scorer_space
 from bes_training.learning import train as whole
 from bes_training.learning.ground import prepare
@@ -89,6 +89,19 @@ def test_a_damaged_journal_is_refused_with_its_mend(content: str, tmp_path: Path
     (tmp_path / JOURNAL).write_text(content)
     with pytest.raises(JournalError, match="another --out"):
         Journal(tmp_path, "x")
+
+
+@pytest.mark.parametrize(
+    "change", [{"vector": ["x"]}, {"vector": [float("nan")]}, {"curve": 3}, {"curve": [[1]]}, {"strange": 1}]
+)
+def test_a_damaged_stage_of_a_journal_is_refused_with_its_mend(change: dict[str, object], tmp_path: Path) -> None:
+    Journal(tmp_path, "x").keep("stage", Found("stage", np.zeros(2), 0.5, 10, 1))
+    content = json.loads((tmp_path / JOURNAL).read_text())
+    assert Journal(tmp_path, "x").found("stage") is not None
+    content["stages"]["stage"] |= change
+    (tmp_path / JOURNAL).write_text(json.dumps(content))
+    with pytest.raises(JournalError, match="another --out"):
+        Journal(tmp_path, "x").found("stage")
 
 
 def test_the_journal_of_another_training_is_refused(scenario: Scenario, first: whole.Trained) -> None:

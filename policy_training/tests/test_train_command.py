@@ -16,6 +16,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
         (["--decisions", "10"], "--decisions 10: give at least 1000"),
         (["--threads", "0"], "--threads 0: give at least 1"),
         (["--seeds", "0"], "--seeds 0: give at least 1"),
+        (["--seeds", str(10**20)], f"--seeds {10**20}: give at most 1000"),
+        (["--decisions", str(10**400)], f"--decisions: give at most {10**12}"),
     ],
 )
 def test_a_number_out_of_range_is_one_line_with_its_mend(

@@ -1,5 +1,6 @@
 """Who takes part in an evaluation: every static model, the rules (tuned where an artifact tells how), artifacts."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ def contestants_of(scenario: Scenario, named: Sequence[str]) -> Contestants:
     A rule that an artifact tuned for the same scenario takes part as tuned instead of with the published defaults.
     Raises UnknownPolicyError and ArtifactError.
     """
-    folders = [Path(name) for name in named if Path(name).is_dir()]
+    folders = [Path(name) for name in named if os.path.isdir(name)]  # noqa: PTH112 - Path's raises for long names
     artifacts = {str(folder): read_artifact(folder) for folder in folders}
     for artifact in artifacts.values():
         fits(artifact, scenario)

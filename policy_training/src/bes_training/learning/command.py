@@ -28,7 +28,8 @@ from bes_training.workloads.traces import Part
 
 SUMMARY = "summary.json"
 CURVES = "curves.png"
-LEAST_DECISIONS = 1_000
+LEAST_DECISIONS, MOST_DECISIONS = 1_000, 10**12
+MOST_SEEDS = 1_000
 
 
 class TrainingArgumentError(BestEffortError):
@@ -95,12 +96,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _checked_seeds(arguments: argparse.Namespace) -> tuple[int, ...] | None:
     if arguments.decisions is not None and arguments.decisions < LEAST_DECISIONS:
         raise TrainingArgumentError(f"--decisions {arguments.decisions}: give at least {LEAST_DECISIONS}")
+    if arguments.decisions is not None and arguments.decisions > MOST_DECISIONS:
+        raise TrainingArgumentError(f"--decisions: give at most {MOST_DECISIONS}")
     if arguments.threads < 1:
         raise TrainingArgumentError(f"--threads {arguments.threads}: give at least 1")
     if arguments.seeds is None:
         return None
     if arguments.seeds < 1:
         raise TrainingArgumentError(f"--seeds {arguments.seeds}: give at least 1")
+    if arguments.seeds > MOST_SEEDS:
+        raise TrainingArgumentError(f"--seeds {arguments.seeds}: give at most {MOST_SEEDS}")
     return tuple(range(1, arguments.seeds + 1))
 
 

@@ -35,8 +35,15 @@ class Journal:
         entry = self._stages.get(stage)
         if entry is None:
             return None
-        curve = tuple((int(decisions), float(loss)) for decisions, loss in entry["curve"])
-        return Found(**{**entry, "vector": np.array(entry["vector"]), "curve": curve})
+        try:
+            curve = tuple((int(decisions), float(loss)) for decisions, loss in entry["curve"])
+            vector = np.array(entry["vector"], dtype=np.float64)
+            found = Found(**{**entry, "vector": vector, "curve": curve})
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._unreadable(error) from error
+        if vector.ndim != 1 or not np.isfinite(vector).all():
+            raise self._unreadable(f"{stage}: its vector is none")
+        return found
 
     def keep(self, stage: str, found: Found) -> None:
         """Note a finished stage; the file is replaced as a whole."""
@@ -49,10 +56,13 @@ class Journal:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             identity, stages = content["identity"], dict(content["stages"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise JournalError(f"{self._path}: cannot be read ({error}); remove it or name another --out") from error
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._unreadable(error) from error
         if identity != self._identity:
             raise JournalError(
                 f"{self._path}: belongs to another scenario or other settings; remove it or name another --out"
             )
         return stages
+
+    def _unreadable(self, reason: object) -> JournalError:
+        return JournalError(f"{self._path}: cannot be read ({reason}); remove it or name another --out")
