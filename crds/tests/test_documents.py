@@ -221,7 +221,7 @@ def test_a_profile_that_is_not_in_the_file_is_told_at_the_line_that_names_it() -
     assert path == "spec.models[0].profile.configMapRef.name"
     assert line is not None
     assert text.splitlines()[line - 1].strip() == "name: mine"
-    assert "add it as another document" in message
+    assert "no ConfigMap 'mine' with data in this file: add it as another document" in message
 
 
 @pytest.mark.parametrize(

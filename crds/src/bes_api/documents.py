@@ -117,7 +117,8 @@ def _add_profiles(
         location = ("spec", "models", i, "profile", "configMapRef", "name")
         if name not in config_maps:
             message = (
-                f"there is no ConfigMap {name!r} in this file: add it as another document, or name one that is there"
+                f"there is no ConfigMap {name!r} with data in this file: add it as another document, or name one that "
+                "is there"
             )
             problems.append(Problem(field_path(location), message, document.line_of(location)))
         elif (data := _parse(ProfileData, config_maps[name], ("data",), problems)) is not None:

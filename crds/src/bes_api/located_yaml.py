@@ -71,7 +71,7 @@ class _Unfolding:
         self.lines[location] = _line(node) if line is None else line
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise _unreadable(f"unfolds to more than {MAX_NODES} values: use fewer aliases", node)
+            raise _unreadable(f"unfolds to more than {MAX_NODES} values: use fewer aliases, or write less", node)
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, location)
         if id(node) in self._open:
