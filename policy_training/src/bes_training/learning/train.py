@@ -166,7 +166,8 @@ class _Session:
         """A plain DQN."""
         passport = self._passport("Paper", paper.LAYOUT, network.feature_names, seconds)
         summary = self._summary("DQN", network.seed, network.decisions, seconds)
-        write_artifact(self.folder / name, passport.model_copy(update={"training": summary}), network.tensors)
+        single = {each: tensor.astype(np.float32) for each, tensor in network.tensors.items()}  # as torch trained them
+        write_artifact(self.folder / name, passport.model_copy(update={"training": summary}), single)
 
     def _losses(self, brain: object) -> Float:
         return self.ground.validation.losses([brain], range(len(self.ground.validation.traces)))  # type: ignore[list-item]  # a Brain

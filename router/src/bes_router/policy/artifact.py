@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ def digest_of(content: bytes) -> str:
     return "sha256:" + hashlib.sha256(content).hexdigest()
 
 
-def write_artifact(folder: Path, passport: Passport, tensors: Mapping[str, Float]) -> Passport:
+def write_artifact(folder: Path, passport: Passport, tensors: Mapping[str, NDArray[np.floating[Any]]]) -> Passport:
     """Write both files (passport last) and return the passport with the weights' digest in it."""
     folder.mkdir(parents=True, exist_ok=True)
     content = save_tensors({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
