@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -89,10 +90,12 @@ def _draw(evaluation: Evaluation, folder: Path) -> list[str]:
     from bes_training.evaluation import plots  # noqa: PLC0415 - matplotlib comes with another extra
 
     report, suite, policies = evaluation.report, evaluation.suite, evaluation.contestants.policies
-    plots.performance_over_load(report, suite, folder / "performance.png")
     challengers = [name for name in policies if name not in evaluation.contestants.rules] or [
         name for name in policies if name not in (*evaluation.contestants.statics, report.comparator)
     ]
+    contestants = evaluation.contestants
+    drawn = [*contestants.statics, *best_of_each_kind(report, contestants), *challengers]
+    plots.performance_over_load(report, suite, folder / "performance.png", drawn)
     plots.differences(report, challengers, folder / "differences.png")
     burst = next((item for item in suite.workloads if item.id == BURST[suite.part]), suite.workloads[0])
     workload = realise(burst, suite.part, suite.seeds[0], evaluation.setting)
@@ -100,6 +103,16 @@ def _draw(evaluation: Evaluation, folder: Path) -> list[str]:
     runs = {name: policies[name](workload) for name in shown}
     plots.burst_over_time(workload, runs, [model.name for model in evaluation.scenario.models], folder / "burst.png")
     return ["performance.png", "differences.png", "burst.png"]
+
+
+def best_of_each_kind(report: EvaluationReport, contestants: Contestants) -> list[str]:
+    """The best of every kind of rule (its placements and tunings), statics left out: what a picture can hold."""
+    kinds: dict[str, list[str]] = {}
+    for name in contestants.rules:
+        kind = re.split(r"[ /(]", name)[0].rstrip("0123456789")
+        if kind != "Static":
+            kinds.setdefault(kind, []).append(name)
+    return [best_policy(report.outcomes, names) for names in kinds.values()]
 
 
 def _shown(suite: Suite, setting: Setting, what: str, console: Console) -> Iterator[Workload]:

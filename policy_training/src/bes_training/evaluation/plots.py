@@ -20,12 +20,12 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F
 COMPARATOR_STYLE = {"color": "black", "linestyle": "--"}
 
 
-def performance_over_load(report: EvaluationReport, suite: Suite, path: Path) -> None:
-    """Performance over the load multiple, a panel per family that has multiples, a line per policy."""
+def performance_over_load(report: EvaluationReport, suite: Suite, path: Path, policies: Sequence[str] = ()) -> None:
+    """Performance over the load multiple, a panel per family that has multiples, a line per policy (default: all)."""
     families = list(dict.fromkeys(item.family for item in suite.workloads if item.multiple is not None))
     figure = Figure(figsize=(3.2 * len(families), 4.2), layout="constrained")
     panels = figure.subplots(1, len(families), sharey=True, squeeze=False)[0]
-    styles = _styles(report)
+    styles = _styles(report, policies)
     for axes, family in zip(panels, families, strict=True):
         for name, style in styles.items():
             multiples, scores = _curve(report, suite, family, name)
@@ -133,8 +133,8 @@ def _earned(run: RunOutcomes, edges: np.ndarray[tuple[int], np.dtype[np.float64]
     return np.where(peak > 0, 100 * reward / np.where(peak > 0, peak, 1), np.nan)
 
 
-def _styles(report: EvaluationReport) -> dict[str, dict[str, str]]:
-    names = list(dict.fromkeys(outcome.policy for outcome in report.outcomes))
+def _styles(report: EvaluationReport, policies: Sequence[str] = ()) -> dict[str, dict[str, str]]:
+    names = list(policies or dict.fromkeys(outcome.policy for outcome in report.outcomes))
     lines = ("-", "-.", ":")
     others = [name for name in names if name != report.comparator]
     styles = {

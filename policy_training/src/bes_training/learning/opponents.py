@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from bes_api.passport import TunedRule
 from bes_api.router_config import Placement
+from bes_api.scenario import Scenario
 from bes_router.policy.layout import Catalogue
 from bes_training.evolution.search import Found, SearchSettings, search
 from bes_training.evolution.spaces import PLACEMENT_NAMES, Space, opponents
@@ -45,12 +46,18 @@ def tune_opponents(ground: Ground, settings: TrainingSettings, journal: Journal,
     validation = ground.validation.losses(brains, range(len(ground.validation.traces)))
     training = ground.training.losses(brains, range(len(ground.training.traces)))
     names = {code: Placement(name) for code, name in PLACEMENT_NAMES.items()}
+    published = [_published(space.name, ground.scenario) for space in spaces]
     rules = {
-        space.name: TunedRule(placement=names[brain.placement], parameters=tuple(brain.parameters.tolist()))
-        for space, brain in zip(spaces, brains, strict=True)
+        name: TunedRule(placement=names[brain.placement], parameters=tuple(brain.parameters.tolist()))
+        for name, brain in zip(published, brains, strict=True)
     }
-    comparator = spaces[int(validation.mean(axis=1).argmin())].name
+    comparator = published[int(validation.mean(axis=1).argmin())]
     return Opponents(rules, training, validation, comparator, sum(each.decisions for each in found))
+
+
+def _published(name: str, scenario: Scenario) -> str:
+    """A space's name as passports and tables say it: statics by their model."""
+    return re.sub(r"^Static(\d+)", lambda found: f"Static({scenario.models[int(found[1])].name})", name)
 
 
 def rivals_of(catalogue: Catalogue, settings: TrainingSettings) -> list[Space]:
