@@ -19,7 +19,7 @@ from bes_api.scenario_of import scenario_of
 from bes_lab import prediction
 from bes_lab.demo import rivals, show_of
 from bes_lab.live import LiveRun, contender, run_live
-from bes_lab.local.policies import choice_of
+from bes_lab.local.policies import artifact_choice, choice_of
 from bes_lab.prediction import Prediction
 from bes_lab.results import RESULTS, Record, Recorder, recorder, write
 
@@ -27,6 +27,7 @@ ATTEMPTS = 3
 POINTS = 3.0
 LATENCY_SHARE = 0.10
 LATENCY_SECONDS = 0.004
+POLICIES, TRAINED = RESULTS / "policies", ("policy", "dqn")
 SAMPLES = (Path("examples/opt-paper.yaml"), Path("examples/opt-time-sliced.yaml"))
 
 
@@ -65,13 +66,21 @@ def records_of(sample: str, live: LiveRun, predicted: Prediction, made_by: Recor
 
 
 def measure(file: Path, policies: Sequence[str], folder: Path, made_by: Recorder, console: Console) -> list[Record]:
-    """Each of ``policies`` on one sample (none named: every model alone and every rule); prints a line each."""
+    """Each of ``policies`` on one sample; prints a line each.
+
+    None named: every model alone, every rule, and the sample's trained policies among the results.
+    """
     service, profiles = the_service(file)
     scenario = scenario_of(service, profiles)
     show = show_of(service, scenario, folder / file.stem)
     contenders = [contender(choice_of(policy, scenario)) for policy in policies]
     records: list[Record] = []
-    for who in contenders or [*rivals(scenario), contender(ThresholdPolicy())]:
+    trained = [
+        contender(artifact_choice(POLICIES / file.stem / name))
+        for name in TRAINED
+        if (POLICIES / file.stem / name).is_dir()
+    ]
+    for who in contenders or [*rivals(scenario), contender(ThresholdPolicy()), *trained]:
         predicted = prediction.predict(scenario, show.stage.arrivals, who.choice)
         live = run_live(show.stage, who, ATTEMPTS)
         made = records_of(file.stem, live, predicted, made_by)

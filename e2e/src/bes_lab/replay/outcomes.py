@@ -146,6 +146,8 @@ def summarize(scenario: Scenario, outcomes: Outcomes, measured: Measured) -> Sum
     reasons = []
     if not late.p99 <= LATE_SECONDS:
         reasons.append(f"sends were late by {late.p99 * 1e3:.1f} ms at p99 (at most {LATE_SECONDS * 1e3:.0f} ms)")
+    if outcomes.time.size and not any(status != UNANSWERED for status in measured.status):
+        reasons.append("nothing was answered over HTTP: is this the address of a router?")
     if not counted.all():
         reasons.append(f"{int((~counted).sum())} requests were the client's own fault")
     load = measured.machine_load
