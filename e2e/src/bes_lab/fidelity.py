@@ -7,7 +7,7 @@ at most twice; three invalid runs fail the record.
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -65,8 +65,10 @@ def records_of(sample: str, live: LiveRun, predicted: Prediction, made_by: Recor
     ]
 
 
-def measure(file: Path, policies: Sequence[str], folder: Path, made_by: Recorder, console: Console) -> list[Record]:
-    """Each of ``policies`` on one sample; prints a line each.
+def measure(
+    file: Path, policies: Sequence[str], folder: Path, made_by: Recorder, console: Console
+) -> Iterator[list[Record]]:
+    """Each of ``policies`` on one sample; prints a line each and yields its records.
 
     None named: every model alone, every rule, and the sample's trained policies among the results.
     """
@@ -83,8 +85,6 @@ def measure(file: Path, policies: Sequence[str], folder: Path, made_by: Recorder
     for who in contenders or [*rivals(scenario), contender(ThresholdPolicy()), *trained]:
         predicted = prediction.predict(scenario, show.stage.arrivals, who.choice)
         live = run_live(show.stage, who, ATTEMPTS)
-        made = records_of(file.stem, live, predicted, made_by)
-        records.extend(made)
         console.print(
             f"{file.stem} {who.name:<20} live {live.summary.performance:.3f} simulated {predicted.performance:.3f}; "
             f"p50 {live.summary.latency_from_send.p50 * 1e3:.1f} / {predicted.latency_p50 * 1e3:.1f} ms; "
@@ -92,7 +92,7 @@ def measure(file: Path, policies: Sequence[str], folder: Path, made_by: Recorder
             + "".join(f"; repeated: {reason}" for reason in live.invalid_before)
             + ("" if live.summary.valid else f"; INVALID: {live.summary.invalid_because[0]}")
         )
-    return records
+        yield records_of(file.stem, live, predicted, made_by)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,13 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="bes-fidelity-") as folder:
             for sample in given.sample or SAMPLES:
-                records += measure(sample, given.policy, Path(folder), made_by, console)
+                for made in measure(sample, given.policy, Path(folder), made_by, console):
+                    write("fidelity", made, given.results)  # as soon as known: the rest takes many minutes
+                    records += made
     except BestEffortError as error:
         print(f"bes_lab.fidelity: {error}", file=sys.stderr)  # noqa: T201 - this module is a command
         return error.exit_code
-    path = write("fidelity", records, given.results)
     short = sum(record.met is False for record in records)
-    console.print(f"{path}: {len(records)} records, {short} fall short")
+    console.print(f"{given.results / 'fidelity.json'}: {len(records)} records, {short} fall short")
     return 1 if short else 0
 
 
