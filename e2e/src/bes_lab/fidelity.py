@@ -76,7 +76,6 @@ def measure(
     scenario = scenario_of(service, profiles)
     show = show_of(service, scenario, folder / file.stem)
     contenders = [contender(choice_of(policy, scenario)) for policy in policies]
-    records: list[Record] = []
     trained = [
         contender(artifact_choice(POLICIES / file.stem / name))
         for name in TRAINED
