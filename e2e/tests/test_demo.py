@@ -18,7 +18,7 @@ PAPER = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
 @pytest.mark.slow  # compiles the simulator
 def test_the_demo_writes_the_report_that_the_issue_describes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "train", lambda *_: [])
-    monkeypatch.setattr(demo, "rivals", lambda _: [contender(StaticPolicy(model="opt-1.3b"))])
+    monkeypatch.setattr(demo, "rivals", lambda *_: [contender(StaticPolicy(model="opt-1.3b"))])
     monkeypatch.setattr(demo.prediction, "base_rate", lambda _: 20.0)
     monkeypatch.setattr(demo.clips, "load", lambda _: Clip("short", "a test", "", (1, 2), 1))
     parser = argparse.ArgumentParser()
