@@ -111,7 +111,16 @@ def test_training_draws_every_law_half_of_it_at_low_load() -> None:
     low = [workload for workload in drawn if workload.id.endswith("/low")]
     assert len(low) / len(drawn) == pytest.approx(0.5, abs=0.08)
     assert {int(workload.router.max(initial=0)) + 1 for workload in drawn} == {1, 2, 3, 4}
-    assert max(map(len, drawn)) <= 1_000
+    assert max(map(len, drawn)) <= 1_000 * 25 / 8
+
+
+def test_a_denser_training_trace_is_no_shorter_beyond_8x() -> None:
+    rng = np.random.default_rng(9)
+    drawn = [training_workload(rng, SETTING, max_requests=1_000) for _ in range(300)]
+    steady = [workload for workload in drawn if workload.name == "train.poisson" and workload.duration > 0]
+    shortest = 1_000 / (8 * SETTING.base_rate)
+    assert max(map(len, steady)) > 2_000
+    assert min(workload.duration for workload in steady) == pytest.approx(shortest, rel=0.02)
 
 
 def test_training_is_reproducible() -> None:

@@ -33,7 +33,7 @@ class Episodes:
 
     def draw(self, rng: np.random.Generator) -> tuple[Workload, Circumstances]:
         """One episode. Expired requests are dropped whatever their task says: exploration would bury the GPUs else."""
-        workload = training_workload(rng, self._setting, max_requests=self._requests)
+        workload = training_workload(rng, self._setting, max_requests=self._requests).head(self._requests)
         routers = int(workload.router.max()) + 1 if len(workload) else 1
         return workload, Circumstances(_figures(rng, routers), self._deaths(rng, workload.duration), abort_all=True)
 

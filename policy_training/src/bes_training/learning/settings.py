@@ -21,7 +21,7 @@ class TrainingSettings:
     opponents: Literal["all", "few"] = "all"
     traces: int = 160
     requests: int = 4_000
-    validation_requests: int = 6_000
+    validation_requests: int = 12_000
     threads: int = 2
     shortened: bool = False
     """Fewer decisions than the resource asks for; artifact and report say so."""

@@ -23,7 +23,9 @@ from bes_training.workloads.workload import Floats, Setting, Workload
 
 MAX_REQUESTS = 4_000
 LOW_LOAD = (0.5, 4.0)
-HIGH_LOAD = (4.0, 20.0)
+HIGH_LOAD = (4.0, 25.0)
+SHORTEST_LOAD = 8.0
+"""Beyond this multiple of base a trace gets denser, not shorter: overload takes seconds to become steady."""
 MAX_BURST = 25.0
 """Bursts stop at this multiple of base: beyond it every policy sheds alike and nothing is learned."""
 MAX_UNITS = 60.0
@@ -35,10 +37,11 @@ def training_workload(
 ) -> Workload:
     """One random workload of about ``max_requests`` requests (fewer at low load: at most 60 units of time).
 
-    Half of them have a mean of 0.5-4x base, half of 4-20x (log-uniform; walks have these as bounds, the second half
-    0.5-20x). Laws: walks 30 %, Markov-modulated bursts 20 %, Poisson 15 %, Gamma with CV 1.5-6 15 %, recorded traffic
-    20 %. Task mixes: uniform, random shares, shifts of 90/10 and 95/5, equally often. Half have constant lengths,
-    half a CV up to 0.5. Routers: 1 to ``max_routers`` with random shares.
+    Above 8x base it lasts as long as at 8x, with more requests. Half of them have a mean of 0.5-4x base, half of 4-25x
+    (log-uniform; walks have these as bounds, the second half 0.5-25x). Laws: walks 30 %, Markov-modulated bursts 20 %,
+    Poisson 15 %, Gamma with CV 1.5-6 15 %, recorded traffic 20 %. Task mixes: uniform, random shares, shifts of 90/10
+    and 95/5, equally often. Half have constant lengths, half a CV up to 0.5. Routers: 1 to ``max_routers`` with random
+    shares.
     """
     low = bool(rng.random() < 0.5)
     law = _LAWS[int(np.searchsorted(_LAW_BOUNDS, rng.random(), side="right"))]
@@ -49,7 +52,7 @@ def training_workload(
     shares = rng.dirichlet(np.full(routers, 4.0))
     name = f"train.{law.__name__.strip('_')}/{'low' if low else 'high'}"
     workload = assemble(rng, name, time, duration, setting, mix, router_shares=shares, length_cv=length_cv)
-    return workload.head(max_requests)
+    return workload.head(round(max_requests * HIGH_LOAD[1] / SHORTEST_LOAD))
 
 
 def _walk(rng: np.random.Generator, setting: Setting, low: bool, max_requests: int) -> tuple[Floats, float]:
@@ -134,7 +137,7 @@ def _rate(rng: np.random.Generator, setting: Setting, low: bool) -> float:
 
 
 def _duration(rate: float, setting: Setting, max_requests: int) -> float:
-    return min(MAX_UNITS * setting.unit_seconds, max_requests / rate)
+    return min(MAX_UNITS * setting.unit_seconds, max_requests / min(rate, SHORTEST_LOAD * setting.base_rate))
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
