@@ -318,11 +318,11 @@ class Rig:
 
     @property
     def in_flight(self) -> int:
-        return self.running.router.tracker.in_flight
+        return self.running.router.serving.tracker.in_flight
 
     @property
     def own(self) -> list[float]:
-        own = self.running.router.tracker.own
+        own = self.running.router.serving.tracker.own
         return [own[engine] for engine in range(len(own))]
 
     def errors(self) -> dict[str, int]:

@@ -64,7 +64,7 @@ async def test_a_poll_hands_on_counts_with_own_counts_of_that_instant_and_unknow
         await it.engines[2].stop()
         seen = Seen(6)
         seen.own[3] = 2.0
-        backends = [backend for backend in it.running.router.backends if backend is not None]
+        backends = [backend for backend in it.running.router.serving.backends if backend is not None]
         source = DirectSource(backends, 6, DirectLoad(interval_seconds=0.5), seen)
         began = time.monotonic()
         await source.poll()
@@ -85,7 +85,7 @@ async def test_an_engine_that_hangs_delays_nobody_and_is_unknown() -> None:
 
     hung = await asyncio.start_server(never, "127.0.0.1", 0)
     async with rig() as it:
-        backend = it.running.router.backends[1]
+        backend = it.running.router.serving.backends[1]
         assert backend is not None
         backend.port = hung.sockets[0].getsockname()[1]
         seen = Seen(2)
@@ -102,7 +102,7 @@ async def test_live_figures_reach_the_view_and_the_metrics() -> None:
     async with rig() as it:
         it.engines[0].running = 9.0
         await asyncio.sleep(0.15)
-        view = it.running.router.tracker.view(time.monotonic())
+        view = it.running.router.serving.tracker.view(time.monotonic())
         assert 5 < view.load[1] <= 10
         text = (await it.admin("/metrics")).body.decode()
         assert 'bes_router_load_figures_known{model="large",replica="0"} 1.0' in text
@@ -113,7 +113,7 @@ async def test_live_figures_reach_the_view_and_the_metrics() -> None:
 @live
 async def test_an_unhealthy_engine_is_left_out_until_it_is_healthy_again() -> None:
     async with rig() as it:
-        backend = it.running.router.backends[1]
+        backend = it.running.router.serving.backends[1]
         assert backend is not None
         assert backend.ready
         it.engines[0].healthy = False

@@ -197,10 +197,10 @@ async def test_a_refused_connection_marks_the_backend_until_a_probe_succeeds() -
         assert answer.status == 503
         assert it.errors() == {"backend_connect": 1}
         assert it.own == [0.0, 0.0]
-        assert not it.running.router.backends[1].ready  # type: ignore[union-attr]
+        assert not it.running.router.serving.backends[1].ready  # type: ignore[union-attr]
         assert (await it.ask()).json["error"]["code"] == "no_backend"
         await engine.start()
-        while not it.running.router.backends[1].ready:  # type: ignore[union-attr]
+        while not it.running.router.serving.backends[1].ready:  # type: ignore[union-attr]
             await asyncio.sleep(0.02)
         assert (await it.ask()).status == 200
 
@@ -209,7 +209,7 @@ async def test_a_refused_connection_marks_the_backend_until_a_probe_succeeds() -
 async def test_a_kept_connection_that_the_engine_closed_meanwhile_is_no_failure() -> None:
     async with rig() as it:
         assert (await it.ask()).status == 200
-        backend = it.running.router.backends[1]
+        backend = it.running.router.serving.backends[1]
         assert backend is not None
         kept = backend.idle[0]
         it.engines[0].drop_connections()
@@ -396,7 +396,7 @@ async def test_the_first_token_is_not_held_back_by_nagle() -> None:
         for connection in it.running.router.connections:
             sock = connection._transport.get_extra_info("socket")  # type: ignore[union-attr]
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        kept = it.running.router.backends[1].idle[0]._transport  # type: ignore[union-attr]
+        kept = it.running.router.serving.backends[1].idle[0]._transport  # type: ignore[union-attr]
         assert kept.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # type: ignore[union-attr]
 
 

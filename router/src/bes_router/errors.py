@@ -12,6 +12,9 @@ from enum import StrEnum
 
 from bes_api.errors import BestEffortError
 
+RETRY_AFTER_SECONDS = 1
+"""What a refused client is told to wait."""
+
 
 class Reason(StrEnum):
     """Why a request was not answered as it should be; the label of the metric `bes_router_errors_total`."""

@@ -19,6 +19,7 @@ from bes_router.policy.layout import Catalogue
 from bes_router.policy.tracker import LoadTracker
 from bes_router.router import Router
 from bes_router.server import ClientConnection
+from bes_router.serving import Serving
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +41,11 @@ class RunningRouter:
         engines = [(model.name, str(i)) for model in scenario.models for i in range(model.max_replicas)]
         tracker = LoadTracker(catalogue, now)
         metrics = Metrics([task.name for task in scenario.tasks], [model.name for model in scenario.models], engines)
-        self.router = Router(
-            config,
-            catalogue,
-            tracker,
-            Decider(loaded, metrics),
-            metrics,
-            started=time.time(),
-            decisions=decisions,
-        )
+        serving = Serving(config, catalogue, tracker, Decider(loaded, metrics), metrics, decisions)
+        self.router = Router(serving, config.limits, metrics, started=time.time())
         self._config = config
         self._decisions = decisions
-        self._listed: Sequence[Backend] = [backend for backend in self.router.backends if backend is not None]
+        self._listed: Sequence[Backend] = [backend for backend in serving.backends if backend is not None]
         self._health = Health(self._listed)
         self._load = DirectSource(self._listed, len(engines), config.load, tracker)
         self._admin = Admin(metrics.registry, self._is_ready)
@@ -60,7 +54,7 @@ class RunningRouter:
         metrics.publish(
             Gauges(
                 in_flight=lambda: [tracker.own[engine] for engine in range(len(engines))],
-                ready=lambda: [backend is not None and backend.ready for backend in self.router.backends],
+                ready=lambda: [backend is not None and backend.ready for backend in serving.backends],
                 figures_age_seconds=self._figures_age,
                 figures_known=lambda: self._load.known(time.monotonic()),
                 connections=lambda: len(self.router.connections),
@@ -99,7 +93,7 @@ class RunningRouter:
     async def drain(self) -> bool:
         """Stop accepting, finish what runs, cut off what is left after the grace time. True if nothing was cut."""
         router = self.router
-        router.draining = True
+        router.drain()
         if self._servers:
             self._servers[0].close()
         for connection in list(router.connections):

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 from bes_api.router_config import Limits
 from bes_router import http1
-from bes_router.errors import MalformedMessageError, Reason, UpstreamError
+from bes_router.errors import RETRY_AFTER_SECONDS, MalformedMessageError, Reason, UpstreamError
 from bes_router.http1 import HEAD_END, ChunkedBody, HeadCache, RequestHead
 from bes_router.openai import error_body
 from bes_router.relay import Exchange
@@ -18,7 +18,6 @@ from bes_router.upstream import no_delay, reset_when_closed
 
 LINGER_SECONDS = 1.0  # a refused client may still be sending: closing at once would reset away the answer
 NEVER = float("inf")
-RETRY_AFTER_SECONDS = 1
 _EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 
 
