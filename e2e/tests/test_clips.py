@@ -2,6 +2,8 @@
 
 import csv
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from lab_scenarios import scenario
 from bes_lab import clips
 from bes_lab.clips import Mix, rebuild
 from bes_lab.errors import TraceError
+from bes_training.workloads.traces import SERVEGEN_POOLS, Part, azure_arrivals, series_of
 
 TASKS = scenario().tasks
 
@@ -80,3 +83,70 @@ def test_a_broken_clip_is_one_clear_error(tmp_path: Path) -> None:
     for nothing in ("nowhere", "x" * 5000, str(tmp_path / "deep.json")):
         with pytest.raises(TraceError, match="is no clip"):
             clips.load(nothing)
+
+
+def test_the_committed_clips_of_servegen_and_azure_are_what_rebuilding_gives() -> None:
+    folder = Path(clips.__file__).parent
+    documents = [rebuild.azure_clip(), *(rebuild.servegen_clip(pool) for pool in SERVEGEN_POOLS)]
+    for document in documents:
+        committed = (folder / f"{document['name']}.json").read_text(encoding="utf-8")
+        assert committed == rebuild.written(document)
+    assert {str(document["name"]) for document in documents} | {clips.DEMO_CLIP} == set(clips.names())
+
+
+def test_packaged_recordings_are_of_the_parts_that_no_policy_trained_on() -> None:
+    azure = clips.read("azure-conversation")
+    assert isinstance(azure, clips.Recording)
+    assert azure.instants == pytest.approx(azure_arrivals(Part.TEST), abs=0.001)
+    clip = clips.load("servegen-m-mid")
+    test_part = series_of(Part.TEST, "ServeGen", "m-mid").rate * clip.window_seconds
+    windows = np.lib.stride_tricks.sliding_window_view(np.rint(test_part), len(clip.counts))
+    assert (windows == np.array(clip.counts)).all(axis=1).sum() == 1, "one stretch of the test part, unchanged"
+
+
+def test_a_clip_with_bursty_gaps_is_burstier_than_poisson_and_keeps_its_rate() -> None:
+    clip = clips.load("servegen-m-mid")
+    played = clips.arrivals(clip, 200.0, 1.0, 10.0, 1, TASKS)
+    poisson = clips.arrivals(replace(clip, gap_cv=()), 200.0, 1.0, 10.0, 1, TASKS)
+    assert played.time.size == pytest.approx(200.0 * 10.0 * len(clip.counts), rel=0.05)
+    assert (np.diff(played.time) >= 0).all()
+    spread = [float(np.diff(each.time).std() / np.diff(each.time).mean()) for each in (played, poisson)]
+    assert spread[0] > 3 * spread[1]
+
+
+def test_the_list_says_name_source_licence_length_mean_and_peak_rate() -> None:
+    found = {each.name: each for each in clips.listed()}
+    demo = found[clips.DEMO_CLIP]
+    assert (demo.seconds, demo.requests) == (1800.0, 14_730)
+    assert demo.peak_rate == pytest.approx(1509 / 60)
+    for each in found.values():
+        assert each.source
+        assert each.licence
+        assert 0 < each.mean_rate <= each.peak_rate
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "says"),
+    [
+        ("window_seconds", 0, "window_seconds"),
+        ("rate", -1, "requests/s above 0"),
+        ("gap_cv", [1.0], "for each of the counts"),
+        ("gap_cv", [1.0, float("nan")], "for each of the counts"),
+        ("gaps_milliseconds", [0], "two or more"),
+        ("gaps_milliseconds", [0, 0], "not all 0"),
+        ("gaps_milliseconds", [0, -3], "at least 0"),
+        ("speed", 3, "is no clip"),
+    ],
+)
+def test_a_member_that_cannot_be_played_is_named(tmp_path: Path, member: str, value: object, says: str) -> None:
+    document: dict[str, object] = {"name": "x", "source": "", "licence": "", "seed": 1}
+    if member != "gaps_milliseconds":
+        document["counts"] = [1, 2]
+    (tmp_path / "x.json").write_text(json.dumps({**document, member: value}))
+    with pytest.raises(TraceError, match=says):
+        clips.read(str(tmp_path / "x.json"))
+
+
+def test_a_recording_where_counts_are_needed_is_refused() -> None:
+    with pytest.raises(TraceError, match="counts per window"):
+        clips.load("azure-conversation")

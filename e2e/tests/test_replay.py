@@ -1,6 +1,7 @@
 """The open loop: instants are fixed beforehand, a slow server changes none of them, and outcomes are judged fairly."""
 
 import argparse
+import json
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from lab_scenarios import scenario
 
+from bes_lab import clips
 from bes_lab.clips import Arrivals
 from bes_lab.errors import TargetError
 from bes_lab.replay.bodies import bodies_of, prompt
@@ -150,6 +152,28 @@ def test_an_argument_that_cannot_be_used_is_refused_before_anything_is_sent(flag
     arguments = parser.parse_args(["trace.csv", "http://127.0.0.1:1", "--service", "none.yaml", flag, value])
     with pytest.raises(TargetError, match=says):
         REPLAY.run(arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"), [([], "TRACE"), (["azure-conversation"], "URL"), (["c", "http://h:1"], "--service FILE")]
+)
+def test_what_is_missing_is_named_with_the_way_to_the_list(given: list[str], missing: str) -> None:
+    parser = argparse.ArgumentParser()
+    REPLAY.configure(parser)
+    with pytest.raises(TargetError, match=f"{missing} is missing.*--list"):
+        REPLAY.run(parser.parse_args(given))
+
+
+def test_the_list_of_packaged_traces_is_printed_for_people_and_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    REPLAY.configure(parser)
+    assert REPLAY.run(parser.parse_args(["--list", "--json"])) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in found] == clips.names()
+    assert REPLAY.run(parser.parse_args(["--list"])) == 0
+    said = capsys.readouterr().out
+    assert all(each["name"] in said for each in found)
+    assert "CC-BY 4.0" in said
 
 
 def test_a_url_without_a_path_means_completions() -> None:

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lab_scenarios import scenario
 
+from bes_lab import clips
 from bes_lab.clips import Clip, Mix
 from bes_lab.errors import TraceError
-from bes_lab.replay.trace import Playing, Requests, arrivals_of, mix_of, read
+from bes_lab.replay.trace import Playing, Requests, arrivals_of, mix_of, read, usual_speed
 
 TASKS = scenario().tasks
 
@@ -31,6 +32,29 @@ def test_azures_timestamps_become_seconds_from_the_first(tmp_path: Path) -> None
     )
     assert isinstance(trace, Requests)
     assert trace.time.tolist() == pytest.approx([0.0, 4.314579])
+
+
+@pytest.mark.parametrize("name", clips.names())
+def test_every_packaged_trace_plays_at_its_usual_speed_and_at_any_rate(name: str) -> None:
+    trace = read(name)
+    speed = usual_speed(trace)
+    usual = arrivals_of(trace, Playing(speed, None, trace.seed), TASKS)
+    again = arrivals_of(trace, Playing(speed, None, trace.seed), TASKS)
+    assert usual.time.tobytes() == again.time.tobytes()
+    scaled = arrivals_of(trace, Playing(speed, 50.0, trace.seed), TASKS)
+    length = len(trace.counts) if isinstance(trace, Clip) else float(trace.time[-1])
+    assert 0 <= scaled.time[0] <= scaled.time[-1] <= length
+    variation = max(trace.gap_cv, default=1.0) if isinstance(trace, Clip) else 1.0
+    assert abs(scaled.time.size - 50.0 * length) < 4 * variation * np.sqrt(50.0 * length)
+
+
+def test_a_servegen_clip_keeps_its_recorded_rate_although_its_windows_are_short() -> None:
+    trace = read("servegen-deepseek-r1")
+    assert isinstance(trace, Clip)
+    played = arrivals_of(trace, Playing(usual_speed(trace), None, 1), TASKS)
+    recorded = sum(trace.counts) / len(trace.counts) / trace.window_seconds
+    assert trace.rate == pytest.approx(recorded, rel=1e-3)
+    assert played.time.size / len(trace.counts) == pytest.approx(recorded, rel=0.15)
 
 
 def test_minutes_are_summed_over_functions(tmp_path: Path) -> None:

@@ -3,19 +3,21 @@
 import argparse
 import math
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
 from bes_api.command import Command
-from bes_lab.clips import DEMO_CLIP, Clip
+from bes_lab import clips
+from bes_lab.clips import DEMO_CLIP
 from bes_lab.errors import TargetError
 from bes_lab.replay import report
 from bes_lab.replay.bodies import bodies_of
 from bes_lab.replay.client import send_all
 from bes_lab.replay.measured import Target
 from bes_lab.replay.outcomes import judge, summarize
-from bes_lab.replay.trace import MINUTE, Playing, arrivals_of, mix_of, read
+from bes_lab.replay.trace import Playing, arrivals_of, mix_of, read, usual_speed
 from bes_lab.scenario_file import read_scenario
 
 INVALID = 5
@@ -24,17 +26,19 @@ INVALID = 5
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Arguments of `bes replay`."""
-    parser.add_argument("trace", help=f"a clip ({DEMO_CLIP} or a JSON file), or a CSV of requests or of minutes")
-    parser.add_argument("url", help="http://HOST:PORT of a router (or of one engine, with --model)")
+    parser.add_argument(
+        "trace", nargs="?", help=f"a name from --list (such as {DEMO_CLIP}), a JSON file of that form, or a CSV"
+    )
+    parser.add_argument("url", nargs="?", help="http://HOST:PORT of a router (or of one engine, with --model)")
+    parser.add_argument("--list", action="store_true", help="show the packaged traces and play none (also with --json)")
     parser.add_argument(
         "--service",
         type=Path,
-        required=True,
         metavar="FILE",
         help="the BestEffortService (or scenario) whose tasks, lengths, qualities and deadlines judge the run",
     )
     parser.add_argument("--rate", type=float, help="mean requests/s to scale to (default: as recorded)")
-    parser.add_argument("--speed", type=float, help="times as fast (default: 60 for minutes, 1 for requests)")
+    parser.add_argument("--speed", type=float, help="times as fast (default: a clip's window as a second, else 1)")
     parser.add_argument("--seed", type=int, help="of arrivals and tasks (default: the clip's, else 0)")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="stop sending after that long")
     parser.add_argument(
@@ -53,15 +57,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """0; 5 if the run was invalid by its own lateness."""
+    if arguments.list:
+        return _list(as_json=arguments.json)
     _check(arguments)
     Target.of(arguments.url)
     scenario = read_scenario(arguments.service)
     trace = read(arguments.trace)
-    is_clip = isinstance(trace, Clip)
     playing = Playing(
-        speed=arguments.speed or (MINUTE if is_clip else 1.0),
+        speed=arguments.speed or usual_speed(trace),
         rate=arguments.rate,
-        seed=arguments.seed if arguments.seed is not None else trace.seed if isinstance(trace, Clip) else 0,
+        seed=arguments.seed if arguments.seed is not None else trace.seed,
         mix=mix_of(arguments.mix, scenario.tasks),
         duration_seconds=arguments.duration,
     )
@@ -89,7 +94,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if summary.valid else INVALID
 
 
+def _list(*, as_json: bool) -> int:
+    found = clips.listed()
+    if as_json:
+        print(report.to_json([asdict(each) for each in found]), file=sys.stdout)  # noqa: T201 - what --json promises
+    else:
+        report.print_listed(found, Console())
+    return 0
+
+
 def _check(arguments: argparse.Namespace) -> None:
+    wanted = {"TRACE": arguments.trace, "URL": arguments.url, "--service FILE": arguments.service}
+    if missing := [name for name, value in wanted.items() if value is None]:
+        raise TargetError(
+            f"{missing[0]} is missing: bes replay TRACE URL --service FILE; `bes replay --list` shows the packaged "
+            "traces"
+        )
     for name in ("rate", "speed", "duration"):
         value = getattr(arguments, name)
         if value is not None and not 0 < value < math.inf:

@@ -2,14 +2,17 @@
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bes_api.scenario import Scenario
+from bes_lab.clips import Listed
 from bes_lab.replay.outcomes import Outcomes, Percentiles, Summary, per_second
 
 
@@ -41,6 +44,21 @@ def print_summary(summary: Summary, title: str, console: Console) -> None:
     console.print(table)
     for reason in summary.invalid_because:
         console.print(f"[bold red]INVALID[/]: {reason}")
+
+
+def print_listed(found: Sequence[Listed], console: Console) -> None:
+    """The packaged traces: a table of figures, and below it where each is from."""
+    table = Table(title="Packaged traces, as recorded", title_justify="left")
+    table.add_column("name", no_wrap=True)
+    for column in ("length", "requests", "mean/s", "peak/s", "over"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for each in found:
+        length = f"{each.seconds / 60:.0f} min"
+        mean, peak = f"{each.mean_rate:.1f}", f"{each.peak_rate:.1f}"
+        table.add_row(each.name, length, f"{each.requests:,}", mean, peak, f"{each.peak_window_seconds:.0f} s")
+    console.print(table)
+    for each in found:
+        console.print(f"[bold]{each.name}[/]: {escape(each.source)}. Licence: {escape(each.licence)}.")
 
 
 def write_json(document: object, path: Path) -> None:

@@ -1,7 +1,8 @@
 """Reads a trace and plays it: scaled in time and rate, tasks drawn by a mix, everything from one seed.
 
-A trace is a clip (counts per minute), a CSV of requests (`time_seconds`, or Azure's `TIMESTAMP`; `task` if it has one)
-or a CSV of functions with one column per minute (MAF). Lengths are the tasks' own: real prompts exceed OPT's context.
+A trace is a packaged clip or recording by name, a JSON file of that form, a CSV of requests (`time_seconds`, or Azure's
+`TIMESTAMP`; `task` if it has one) or a CSV of functions with one column per minute (MAF). Lengths are the tasks' own:
+real prompts exceed OPT's context.
 """
 
 import csv
@@ -18,7 +19,6 @@ from bes_lab import clips
 from bes_lab.clips import Arrivals, Clip, Mix
 from bes_lab.errors import TraceError
 
-MINUTE = 60.0
 MAX_SECONDS = 1e12
 MAX_REQUESTS = 20_000_000
 """Of one replay; more is a slip in a rate or a trace, and would fill the memory before the first request leaves."""
@@ -30,11 +30,13 @@ class Requests:
 
     time: NDArray[np.float64]
     task: tuple[str, ...] | None
+    seed: int = 0
+    """Of the drawn tasks, and of copies and gaps where the rate is scaled."""
 
 
 @dataclass(frozen=True)
 class Playing:
-    """How to play a trace. ``rate`` None: as recorded (times ``speed``)."""
+    """How to play a trace. ``rate`` None: as recorded (times ``speed``), or what a clip states as its own."""
 
     speed: float
     rate: float | None
@@ -43,11 +45,17 @@ class Playing:
     duration_seconds: float | None = None
 
 
+def usual_speed(trace: Clip | Requests) -> float:
+    """A clip's window plays as one second, single requests as they were recorded."""
+    return trace.window_seconds if isinstance(trace, Clip) else 1.0
+
+
 def read(source: str) -> Clip | Requests:
-    """The trace in that file, or the packaged clip of that name. Raises TraceError."""
+    """The trace in that file, or the packaged one of that name. Raises TraceError."""
     path = Path(source)
     if path.suffix.lower() != ".csv":
-        return clips.load(source)
+        piece = clips.read(source)
+        return piece if isinstance(piece, Clip) else Requests(piece.instants - piece.instants[0], None, piece.seed)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             header, *lines = list(csv.reader(file))
@@ -87,8 +95,8 @@ def _requests(header: Sequence[str], lines: Sequence[Sequence[str]], source: str
 def arrivals_of(trace: Clip | Requests, playing: Playing, tasks: Sequence[ScenarioTask]) -> Arrivals:
     """The requests of ``trace`` as ``playing`` says."""
     if isinstance(trace, Clip):
-        window = MINUTE / playing.speed
-        rate = playing.rate or sum(trace.counts) / len(trace.counts) / window
+        window = trace.window_seconds / playing.speed
+        rate = playing.rate or trace.rate or sum(trace.counts) / len(trace.counts) / window
         _refuse_too_many(rate * window * len(trace.counts))
         played = clips.arrivals(trace, rate, 1.0, window, playing.seed, tasks, playing.mix)
     else:
