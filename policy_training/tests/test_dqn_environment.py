@@ -7,7 +7,6 @@ from sim_runs import poisson
 
 from bes_router.policy import placement, rules
 from bes_router.policy.catalogue import catalogue_of
-from bes_router.policy.reward import eligible
 from bes_training.dqn.episodes import MAX_DEATHS, Episodes, hardened
 from bes_training.dqn.vector import Simulations, new_memory
 from bes_training.simulation import kernel
@@ -128,7 +127,7 @@ def test_a_model_whose_engines_are_all_dead_is_not_allowed() -> None:
         late = bool(batch.simulations.requests.time[0, slot] > 1.0)
         ready = batch.simulations.trackers.ready_count[0, 0]
         task = int(batch.simulations.requests.task[0, slot])
-        expected = [int(eligible(ARRAYS, model, task, int(ready[model]), 144)) for model in range(3)]
+        expected = [int(ready[model] > 0 and ARRAYS.quality[task * 3 + model] >= 0.0) for model in range(3)]
         assert batch.allowed[0].tolist() == expected
         seen.add((late, tuple(expected)))
         simulations.decide(memory, np.array([0]))

@@ -84,7 +84,18 @@ def test_a_training_that_was_stopped_between_stages_ends_in_the_same_weights(
     assert (resumed.policy / WEIGHTS).read_bytes() == (first.policy / WEIGHTS).read_bytes()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"identity": 3}'])
+def test_the_time_of_a_training_is_that_of_all_its_runs(tmp_path: Path) -> None:
+    with Journal(tmp_path, "x", iter([10.0, 13.0]).__next__).timed("first"):
+        pass
+    again = Journal(tmp_path, "x", iter([50.0, 51.5, 60.0, 62.0]).__next__)
+    with pytest.raises(KeyboardInterrupt), again.timed("second"):
+        raise KeyboardInterrupt
+    with again.timed("second"):
+        pass
+    assert Journal(tmp_path, "x").seconds == again.seconds == 3.0 + 1.5 + 2.0
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"identity": 3}', '{"identity": "x", "stages": {}, "seconds": 3}'])
 def test_a_damaged_journal_is_refused_with_its_mend(content: str, tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_text(content)
     with pytest.raises(JournalError, match="another --out"):

@@ -122,7 +122,7 @@ def seed_records(sample: str, folder: Path, made_by: Recorder) -> Iterator[Recor
 def pruning_record(sample: str, evaluation: Evaluation, folder: Path, made_by: Recorder) -> Record:
     """What looking at a few candidates per model instead of all costs."""
     scenario, report = evaluation.scenario, evaluation.report
-    whole = artifact_brain(scenario, read_artifact(folder))._replace(placement=0)
+    whole = artifact_brain(scenario, read_artifact(folder))._replace(pruned=0)
     subject = evaluation.subject
     outcomes = evaluate(
         subject, {"whole": simulated(scenario, whole)}, load_suite(Part.TEST).realise(evaluation.setting)

@@ -140,10 +140,9 @@ def seek(simulation: kernel.Simulation, start: int, count: int, observation: Arr
         if kernel.arrive(simulation, slot):
             request = kernel.request_of(simulation, slot)
             view = kernel.look(simulation, simulation.requests.router[slot], simulation.requests.time[slot])
-            tokens = request.prompt_tokens + request.output_tokens
             choices = 0
             for model in range(len(catalogue.context)):
-                able = eligible(catalogue, model, request.task, view.ready_count[model], tokens)
+                able = eligible(catalogue, view, request, model)
                 allowed[model] = 1 if able else 0
                 choices += 1 if able else 0
             if choices > 0:

@@ -1,6 +1,7 @@
 """`bes evaluate`: policies compared on held-out workloads in the simulator."""
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bes_api.command import Command
 from bes_api.documents import the_service
 from bes_api.errors import BestEffortError
+from bes_api.output import prepare_folder, whole_file
 from bes_api.report import EvaluationReport
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
@@ -32,8 +34,8 @@ BURST = {Part.TEST: "maf-a30-4x", Part.VALIDATION: "maf-b30-4x"}
 """The workload of the picture over time."""
 
 
-class OutputError(BestEffortError):
-    """The folder for the report cannot be written."""
+class EvaluationArgumentError(BestEffortError):
+    """An argument of `bes evaluate` that cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,7 @@ def judge(scenario: Scenario, named: Sequence[str], terms: Terms, console: Conso
 
 def write(evaluation: Evaluation, folder: Path) -> list[str]:
     """Write report and, where matplotlib is installed, pictures; the names of the files. Raises OutputError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        evaluation.report.write(folder / REPORT)
-    except OSError as error:
-        raise OutputError(f"--out {folder}: cannot be written ({error.strerror}); name another folder") from error
+    evaluation.report.write(folder / REPORT)
     if find_spec("matplotlib") is None:
         return [REPORT]
     return [REPORT, *_draw(evaluation, folder)]
@@ -95,13 +93,17 @@ def _draw(evaluation: Evaluation, folder: Path) -> list[str]:
     ]
     contestants = evaluation.contestants
     drawn = [*contestants.statics, *best_of_each_kind(report, contestants), *challengers]
-    plots.performance_over_load(report, suite, folder / "performance.png", drawn)
-    plots.differences(report, challengers, folder / "differences.png")
+    with whole_file(folder / "performance.png") as picture:
+        plots.performance_over_load(report, suite, picture, drawn)
+    with whole_file(folder / "differences.png") as picture:
+        plots.differences(report, challengers, picture)
     burst = next((item for item in suite.workloads if item.id == BURST[suite.part]), suite.workloads[0])
     workload = realise(burst, suite.part, suite.seeds[0], evaluation.setting)
     shown = [name for name in (report.comparator, *challengers[:3]) if name is not None]
     runs = {name: policies[name](workload) for name in shown}
-    plots.burst_over_time(workload, runs, [model.name for model in evaluation.scenario.models], folder / "burst.png")
+    names = [model.name for model in evaluation.scenario.models]
+    with whole_file(folder / "burst.png") as picture:
+        plots.burst_over_time(workload, runs, names, picture)
     return ["performance.png", "differences.png", "burst.png"]
 
 
@@ -145,8 +147,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do it; 0 unless the caller must mend something (an exception that `bes` turns into one line)."""
-    if not arguments.window > 0:
-        raise OutputError(f"--window {arguments.window:g}: expected seconds above 0; leave it out for 1")
+    if not 0 < arguments.window < math.inf:
+        raise EvaluationArgumentError(
+            f"--window {arguments.window:g}: expected seconds above 0; leave it out for {WINDOW_SECONDS:g}"
+        )
+    if arguments.out is not None:
+        prepare_folder("--out", arguments.out)  # now: at the end it would cost the whole evaluation
     service, profiles = the_service(arguments.file)
     scenario = scenario_of(service, profiles)
     progress = Console(stderr=True)

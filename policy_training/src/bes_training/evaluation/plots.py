@@ -39,7 +39,7 @@ def performance_over_load(report: EvaluationReport, suite: Suite, path: Path, po
     panels[0].set_ylabel("performance, % of peak")
     figure.supxlabel(f"mean load in multiples of base ({report.base_rate:g} requests/s)", fontsize=10)
     _legend(figure, panels[0], "outside upper center")
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Path) -> None:
@@ -54,7 +54,7 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], path: Pat
     axes.set_ylabel("on validation, % of peak (less penalty)")
     _tidy(axes)
     _legend(figure, axes)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def differences(report: EvaluationReport, policies: Sequence[str], path: Path) -> None:
@@ -79,7 +79,7 @@ def differences(report: EvaluationReport, policies: Sequence[str], path: Path) -
     axes.set_xlabel(f"points of peak above {report.comparator} (left of 0: below)")
     _tidy(axes)
     _legend(figure, axes)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def burst_over_time(
@@ -108,7 +108,7 @@ def burst_over_time(
         _tidy(axes)
     panels[-1].set_xlabel("seconds")
     _legend(figure, panels[0])
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, format="png")
 
 
 def _curve(report: EvaluationReport, suite: Suite, family: str, policy: str) -> tuple[list[float], list[float]]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from bes_api.command import Command
 from bes_api.documents import the_service
 from bes_api.errors import BestEffortError
+from bes_api.output import prepare_folder, unwritable, whole_file, write_whole
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_api.service import Learner
@@ -42,12 +43,13 @@ def train_into(scenario: Scenario, settings: TrainingSettings, folder: Path, con
         trained = train(scenario, settings, folder, watch)
     seeds = [asdict(each) for each in trained.candidates]
     content = {"comparator": trained.comparator, "base_rate": trained.base_rate, "candidates": seeds}
-    (folder / SUMMARY).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / SUMMARY, json.dumps(content, indent=2) + "\n")
     if find_spec("matplotlib") is not None:
         from bes_training.evaluation.plots import learning_curves  # noqa: PLC0415 - matplotlib comes with another extra
 
         curves = {f"{each.learner} {each.seed}": each.curve for each in trained.candidates}
-        learning_curves(curves, folder / CURVES)
+        with whole_file(folder / CURVES) as picture:
+            learning_curves(curves, picture)
     return trained
 
 
@@ -75,15 +77,14 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console(stderr=True)
     asked = settings_of(service, threads=arguments.threads, decisions=arguments.decisions)
     asked = replace(asked, seeds=seeds or asked.seeds, learner=arguments.learner or asked.learner)
+    prepare_folder("--out", arguments.out)
     try:
         trained = train_into(scenario, asked, arguments.out, console)
     except KeyboardInterrupt:
         console.print(f"stopped; the same command goes on from {arguments.out}")
         raise
     except OSError as error:
-        raise TrainingArgumentError(
-            f"--out {arguments.out}: {error.strerror or error}; name another folder, or free space"
-        ) from error
+        raise unwritable(f"--out {arguments.out}", error) from error
     if not arguments.no_evaluation:
         _evaluate(scenario, trained, arguments, console)
     if arguments.json:

@@ -87,7 +87,7 @@ class _Runner:
             self.watch.skip(stage, settings.decisions)
             return done
         ground = self.ground
-        with self.watch.stage(stage, settings.decisions) as report:
+        with self.journal.timed(stage), self.watch.stage(stage, settings.decisions) as report:
             found = search(space, ground.training, ground.validation, settings, self.rivals.reference, report)
         self.journal.keep(stage, found)
         return found

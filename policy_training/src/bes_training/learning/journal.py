@@ -4,6 +4,9 @@ Every stage is seeded by itself, so a training that was stopped and resumed betw
 """
 
 import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,14 +24,31 @@ class JournalError(BestEffortError):
 
 
 class Journal:
-    """Finished stages by name. ``identity`` says which training this is; another one's journal is refused."""
+    """Finished stages by name, and what each cost. ``identity``: which training; another one's journal is refused."""
 
-    def __init__(self, folder: Path, identity: str) -> None:
+    def __init__(self, folder: Path, identity: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = folder / JOURNAL
         self._identity = identity
+        self._clock = clock
         self._stages: dict[str, Any] = {}
+        self._seconds: dict[str, float] = {}
         if self._path.exists():
-            self._stages = self._read()
+            self._stages, self._seconds = self._read()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all stages so far, whichever run of the training they belong to."""
+        return sum(self._seconds.values())
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add what happens inside to the stage's wall time, also where it is interrupted."""
+        started = self._clock()
+        try:
+            yield
+        finally:
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + self._clock() - started
+            self._write()
 
     def found(self, stage: str) -> Found | None:
         """What a finished stage kept, or None where it has not finished."""
@@ -48,21 +68,26 @@ class Journal:
     def keep(self, stage: str, found: Found) -> None:
         """Note a finished stage; the file is replaced as a whole."""
         self._stages[stage] = {**asdict(found), "vector": found.vector.tolist()}
+        self._write()
+
+    def _write(self) -> None:
+        content = {"identity": self._identity, "stages": self._stages, "seconds": self._seconds}
         part = self._path.with_suffix(".part")
-        part.write_text(json.dumps({"identity": self._identity, "stages": self._stages}), encoding="utf-8")
+        part.write_text(json.dumps(content), encoding="utf-8")
         part.replace(self._path)
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> tuple[dict[str, Any], dict[str, float]]:
         try:
             content = json.loads(self._path.read_text(encoding="utf-8"))
             identity, stages = content["identity"], dict(content["stages"])
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            seconds = {str(stage): float(spent) for stage, spent in content["seconds"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self._unreadable(error) from error
         if identity != self._identity:
             raise JournalError(
                 f"{self._path}: belongs to another scenario or other settings; remove it or name another --out"
             )
-        return stages
+        return stages, seconds
 
     def _unreadable(self, reason: object) -> JournalError:
         return JournalError(f"{self._path}: cannot be read ({reason}); remove it or name another --out")

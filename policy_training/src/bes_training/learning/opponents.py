@@ -78,7 +78,7 @@ def _tuned(space: Space, ground: Ground, settings: TrainingSettings, journal: Jo
     terms = SearchSettings(
         decisions=settings.evolution_decisions, seed=SEED, population=POPULATION, traces_per_generation=16
     )
-    with watch.stage(stage, settings.evolution_decisions) as report:
+    with journal.timed(stage), watch.stage(stage, settings.evolution_decisions) as report:
         found = search(space, ground.training, ground.validation, terms, on_generation=report)
     journal.keep(stage, found)
     return found

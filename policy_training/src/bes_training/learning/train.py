@@ -2,11 +2,12 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,9 +81,8 @@ def train(
 
     Raises JournalError, NoBaseRateError; KeyboardInterrupt leaves a folder from which the same call resumes.
     """
-    started = clock()
     folder.mkdir(parents=True, exist_ok=True)
-    journal = Journal(folder, identity_of(scenario, settings))
+    journal = Journal(folder, identity_of(scenario, settings), clock)
     ground = prepare(scenario, settings)
     watch.say(f"base rate {ground.base_rate:g}/s: what the largest model alone serves with 99 % in time")
     rivals = tune_opponents(ground, settings, journal, watch)
@@ -92,20 +92,19 @@ def train(
     networks = session.networks()
     best_scorer = min(scorers, key=lambda each: each.loss, default=None)
     best_network = min(networks, key=session.loss_of_network, default=None)
-    seconds = clock() - started
     if best_network is not None:
-        session.write_network(NETWORK, best_network, seconds)
+        session.write_network(NETWORK, best_network)
     if best_scorer is not None and (best_network is None or best_scorer.loss <= session.loss_of_network(best_network)):
-        session.write_scorer(best_scorer, seconds)
+        session.write_scorer(best_scorer)
     elif best_network is not None:
-        session.write_network(POLICY, best_network, seconds)
+        session.write_network(POLICY, best_network)
     return Trained(
         policy=folder / POLICY,
         network=folder / NETWORK if best_network is not None else None,
         comparator=rivals.comparator,
         candidates=tuple(session.candidates),
         base_rate=ground.base_rate,
-        seconds=seconds,
+        seconds=journal.seconds,
         shortened=settings.shortened,
     )
 
@@ -139,7 +138,7 @@ class _Session:
         found = []
         for seed in self.settings.seeds:
             stage = f"seed {seed}: DQN"
-            with self.watch.stage(stage, self.settings.evolution_decisions) as report:
+            with self.journal.timed(stage), self.watch.stage(stage, self.settings.evolution_decisions) as report:
                 network = train_network(
                     self.ground,
                     self.settings,
@@ -155,19 +154,18 @@ class _Session:
         """Validation loss with the penalty, as the scorers are judged."""
         return float(objective(self._losses(network.brain(self.ground)), self.rivals.reference[1])[0])
 
-    def write_scorer(self, scorer: Scorer, seconds: float) -> None:
+    def write_scorer(self, scorer: Scorer) -> None:
         """The chosen policy, a scorer."""
-        passport = self._passport("Learned", candidates.LAYOUT, candidates.FEATURES, seconds)
-        summary = self._summary("Evolution", scorer.seed, scorer.decisions, seconds)
-        stamped = passport.model_copy(update={"base_parameters": tuple(scorer.base.tolist()), "training": summary})
-        write_artifact(self.folder / POLICY, stamped, scorer.tensors())
+        summary = self._summary("Evolution", scorer.seed, scorer.decisions)
+        passport = self._passport("Learned", candidates.LAYOUT, candidates.FEATURES, summary, scorer.base)
+        write_artifact(self.folder / POLICY, passport, scorer.tensors())
 
-    def write_network(self, name: str, network: TrainedNetwork, seconds: float) -> None:
+    def write_network(self, name: str, network: TrainedNetwork) -> None:
         """A plain DQN."""
-        passport = self._passport("Paper", paper.LAYOUT, network.feature_names, seconds)
-        summary = self._summary("DQN", network.seed, network.decisions, seconds)
+        summary = self._summary("DQN", network.seed, network.decisions)
+        passport = self._passport("Paper", paper.LAYOUT, network.feature_names, summary)
         single = {each: tensor.astype(np.float32) for each, tensor in network.tensors.items()}  # as torch trained them
-        write_artifact(self.folder / name, passport.model_copy(update={"training": summary}), single)
+        write_artifact(self.folder / name, passport, single)
 
     def _losses(self, brain: object) -> Float:
         return self.ground.validation.losses([brain], range(len(self.ground.validation.traces)))  # type: ignore[list-item]  # a Brain
@@ -183,35 +181,41 @@ class _Session:
             f"{100 * gain:+.2f} points against {self.rivals.comparator}"
         )
 
-    def _summary(self, learner: str, seed: int, decisions: int, seconds: float) -> TrainingSummary:
+    def _summary(self, learner: Literal["Evolution", "DQN"], seed: int, decisions: int) -> TrainingSummary:
         kept = next(each for each in self.candidates if each.learner == learner and each.seed == seed)
         return TrainingSummary(
-            learner="DQN" if learner == "DQN" else "Evolution",
+            learner=learner,
             decisions=decisions,
-            seconds=round(seconds, 1),
+            seconds=round(self.journal.seconds, 1),
             seed=seed,
             validation_performance=kept.performance,
             shortened=self.settings.shortened,
         )
 
-    def _passport(self, kind: str, layout: str, features: tuple[str, ...], seconds: float) -> Passport:
+    def _passport(
+        self,
+        kind: Literal["Learned", "Paper"],
+        layout: Literal["candidate/1", "paper/1"],
+        features: tuple[str, ...],
+        summary: TrainingSummary,
+        base: Sequence[float] | Float = (),
+    ) -> Passport:
         scenario = self.ground.scenario
-        return Passport.model_validate(
-            {
-                "kind": kind,
-                "layout": layout,
-                "feature_names": features,
-                "feature_offset": (0.0,) * len(features),
-                "feature_scale": (1.0,) * len(features),
-                "models": tuple(model.name for model in scenario.models),
-                "tasks": tuple(task.name for task in scenario.tasks),
-                "scenario_hash": scenario.content_hash(),
-                "seeds": self.settings.seeds,
-                "versions": _versions(),
-                "weights_sha256": UNSIGNED,
-                "tuned_rules": self.rivals.rules,
-                "training": {"learner": "Evolution", "decisions": 0, "seconds": round(seconds, 1), "seed": 0},
-            }
+        return Passport(
+            kind=kind,
+            layout=layout,
+            feature_names=features,
+            feature_offset=(0.0,) * len(features),
+            feature_scale=(1.0,) * len(features),
+            models=tuple(model.name for model in scenario.models),
+            tasks=tuple(task.name for task in scenario.tasks),
+            scenario_hash=scenario.content_hash(),
+            seeds=self.settings.seeds,
+            versions=_versions(),
+            weights_sha256=UNSIGNED,
+            base_parameters=tuple(float(each) for each in base),
+            tuned_rules=self.rivals.rules,
+            training=summary,
         )
 
 

@@ -19,13 +19,11 @@ LEARNED, PAPER = 4, 5  # after the rules' kinds
 
 
 class Brain(NamedTuple):
-    """Any policy as arrays. Rules read ``kind``, ``placement`` and ``parameters``; the others the rest.
-
-    For a scorer ``placement`` says whether candidates are pruned (1) or every engine is looked at (0).
-    """
+    """Any policy as arrays. Rules read ``kind``, ``placement`` and ``parameters``; the others the rest."""
 
     kind: int
-    placement: int
+    placement: int  # of a rule
+    pruned: int  # of a scorer: 1 = a few candidates per model, 0 = every engine
     parameters: Array  # of the rule, or of the scorer's base rule
     linear: Array  # [WIDTH]
     hidden: Array  # [WIDTH * H], by features
@@ -52,7 +50,7 @@ def choose_learned(catalogue: Catalogue, view: LoadView, request: RoutingRequest
         request,
         now,
         brain.parameters,
-        brain.placement,
+        brain.pruned,
         brain.engines,
         brain.scores,
         brain.features,
@@ -72,10 +70,8 @@ def choose_paper(catalogue: Catalogue, view: LoadView, request: RoutingRequest, 
     dense(brain.first, layers[2], layers[3], brain.second, True)
     dense(brain.second, layers[4], layers[5], brain.values, False)
     best = -1
-    tokens = request.prompt_tokens + request.output_tokens
     for model in range(len(catalogue.context)):
-        allowed = request.pinned < 0 or request.pinned == model
-        if not allowed or not eligible(catalogue, model, request.task, view.ready_count[model], tokens):
+        if not eligible(catalogue, view, request, model):
             continue
         if best < 0 or brain.values[model] > brain.values[best]:
             best = model

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from bes_api.scenario import Scenario
 from bes_router.policy import blend, candidates, paper
+from bes_router.policy import placement as place
 from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.layout import Catalogue
 from bes_router.policy.tracker import new_tracker
@@ -198,14 +199,14 @@ def outcomes_of(simulation: kernel.Simulation) -> Outcomes:
 def rule_brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -> Brain:
     """A hand-written rule as a brain."""
     checks.check_parameters(catalogue, kind, parameters)
-    return _brain(catalogue, kind, placement, parameters)
+    return _brain(catalogue, kind, parameters)._replace(placement=placement)
 
 
 def learned_brain(catalogue: Catalogue, base: Float, linear: Float, hidden: Float, bias: Float, out: Float) -> Brain:
     """A scorer as a brain: base rule [16], linear [WIDTH], hidden [H * WIDTH], bias [H], out [H]."""
     checks.check_scorer(base, linear, hidden, bias, out)
     by_feature = np.ascontiguousarray(hidden.reshape(len(out), candidates.WIDTH).T).ravel()
-    brain = _brain(catalogue, LEARNED, 1, base)
+    brain = _brain(catalogue, LEARNED, base)
     return brain._replace(linear=linear, hidden=by_feature, bias=bias, out=out, units=np.zeros(len(out)))
 
 
@@ -213,7 +214,7 @@ def paper_brain(catalogue: Catalogue, layers: tuple[Float, Float, Float, Float, 
     """The paper's network as a brain: weights [out * in] and bias of its three layers."""
     checks.check_network(catalogue, layers)
     one, two, three = (np.ascontiguousarray(layers[at].reshape(len(layers[at + 1]), -1).T).ravel() for at in (0, 2, 4))
-    brain = _brain(catalogue, PAPER, 0, NO_PARAMETERS)
+    brain = _brain(catalogue, PAPER, NO_PARAMETERS)
     return brain._replace(
         layers=(one, layers[1], two, layers[3], three, layers[5]),
         first=np.zeros(len(layers[1])),
@@ -222,12 +223,13 @@ def paper_brain(catalogue: Catalogue, layers: tuple[Float, Float, Float, Float, 
     )
 
 
-def _brain(catalogue: Catalogue, kind: int, placement: int, parameters: Float) -> Brain:
+def _brain(catalogue: Catalogue, kind: int, parameters: Float) -> Brain:
     rows = candidates.capacity(catalogue)
     none = np.zeros(0)
     return Brain(
         kind=kind,
-        placement=placement,
+        placement=place.LEAST_LOADED,
+        pruned=1,
         parameters=np.ascontiguousarray(parameters, dtype=np.float64),
         linear=np.zeros(candidates.WIDTH),
         hidden=none,

@@ -6,14 +6,14 @@ the router and compiled by the simulator.
 """
 
 import math
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from bes_router.policy import placement as place
 from bes_router.policy.formula import finish_at, finish_terms
 from bes_router.policy.layout import Catalogue, Floats, LoadView, MutableFloats, MutableInts, RoutingRequest
 from bes_router.policy.reward import eligible
 
-LAYOUT = "candidate/1"
+LAYOUT: Final = "candidate/1"
 FEATURES = (
     "quality",
     "quality_less_best",
@@ -180,10 +180,7 @@ def observe(
     around = surroundings_of(catalogue, view, request, now, base)
     count = 0
     for model in range(models):
-        if request.pinned >= 0 and request.pinned != model:
-            continue
-        tokens = request.prompt_tokens + request.output_tokens
-        if not eligible(catalogue, model, request.task, view.ready_count[model], tokens):
+        if not eligible(catalogue, view, request, model):
             continue
         first = count
         if pruned:

@@ -5,9 +5,11 @@ loaded. Scaling is ours (the paper states none): in flight over the model's batc
 and GPU.
 """
 
+from typing import Final
+
 from bes_router.policy.layout import Catalogue, Floats, LoadView, MutableFloats, RoutingRequest
 
-LAYOUT = "paper/1"
+LAYOUT: Final = "paper/1"
 RATE_SCALE = 100.0
 
 

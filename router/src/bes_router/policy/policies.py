@@ -97,13 +97,7 @@ class PaperPolicy:
     def choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:  # noqa: ARG002 - the seam's signature
         """See `contract.Policy`."""
         catalogue = self._catalogue
-        tokens = request.prompt_tokens + request.output_tokens
-        allowed = [
-            model
-            for model in range(len(catalogue.context))
-            if (request.pinned < 0 or request.pinned == model)
-            and eligible(catalogue, model, request.task, view.ready_count[model], tokens)
-        ]
+        allowed = [model for model in range(len(catalogue.context)) if eligible(catalogue, view, request, model)]
         if not allowed:
             return NOWHERE
         observe_paper(catalogue, view, request, self._inputs)

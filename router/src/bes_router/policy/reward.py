@@ -1,6 +1,6 @@
 """What an answer is worth, once, for router, simulator and replay."""
 
-from bes_router.policy.layout import Catalogue
+from bes_router.policy.layout import Catalogue, LoadView, RoutingRequest
 
 
 def reward_share(elapsed: float, full_until: float, zero_from: float) -> float:
@@ -12,7 +12,11 @@ def reward_share(elapsed: float, full_until: float, zero_from: float) -> float:
     return (zero_from - elapsed) / (zero_from - full_until)
 
 
-def eligible(catalogue: Catalogue, model: int, task: int, ready: int, tokens: int) -> bool:
-    """Whether a model may serve a request: a ready backend, a stated quality, prompt + output within its context."""
-    models = len(catalogue.context)
-    return ready > 0 and catalogue.quality[task * models + model] >= 0.0 and tokens <= catalogue.context[model]
+def eligible(catalogue: Catalogue, view: LoadView, request: RoutingRequest, model: int) -> bool:
+    """Whether a model may serve a request: a ready backend, a stated quality, room in its context, no other pinned."""
+    return (
+        view.ready_count[model] > 0
+        and catalogue.quality[request.task * len(catalogue.context) + model] >= 0.0
+        and request.prompt_tokens + request.output_tokens <= catalogue.context[model]
+        and (request.pinned < 0 or request.pinned == model)
+    )

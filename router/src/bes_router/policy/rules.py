@@ -137,16 +137,12 @@ def choose_by_rule(
     Ties go to the model that is listed first. People list models from small to large: looked at from the last one on,
     most of the others cannot score higher and need no engine.
     """
-    task = request.task
-    tokens = request.prompt_tokens + request.output_tokens
     best = Decision(-1, -1)
     highest = -1e300
     for model in range(len(catalogue.context) - 1, -1, -1):
-        if best_possible(catalogue, task, model, kind, parameters) < highest:
+        if best_possible(catalogue, request.task, model, kind, parameters) < highest:
             continue
-        if request.pinned >= 0 and request.pinned != model:
-            continue
-        if not eligible(catalogue, model, task, view.ready_count[model], tokens):
+        if not eligible(catalogue, view, request, model):
             continue
         engine = place_by(catalogue, view, request, now, placement, parameters[GATE], model)
         score = rule_score(catalogue, view, request, now, engine, kind, parameters)
