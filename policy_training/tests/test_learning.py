@@ -125,9 +125,9 @@ def test_a_search_learns(scenario: Scenario) -> None:
     space = base_space(ground.catalogue)
     everything = range(len(ground.validation.traces))
     start = ground.validation.losses([space.brain(space.start)], everything).mean()
-    found = search(space, ground.training, ground.validation, SearchSettings(2_000_000, seed=3))
+    found = search(space, ground.training, ground.validation, SearchSettings(4_000_000, seed=3))
     assert found.validation_loss < start - 0.01
-    assert found.decisions >= 2_000_000
+    assert found.decisions >= 4_000_000
 
 
 def test_silent_learned_parts_score_like_the_base_rule(scenario: Scenario) -> None:
