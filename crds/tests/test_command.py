@@ -14,6 +14,7 @@ from bes_api.errors import DocumentError, Problem
 
 MODULE = """
 import argparse
+import errno
 from bes_api.command import Command
 from bes_api.errors import DocumentError, Problem
 
@@ -25,6 +26,10 @@ def run(args):
         raise DocumentError("x.yaml", [Problem("spec.a", "is wrong: mend it", 3)])
     if args.fail == "interrupt":
         raise KeyboardInterrupt
+    if args.fail == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", "curves.png")
+    if args.fail == "fault":
+        raise OSError(errno.EBADF, "Bad file descriptor")
     return 7
 
 COMMAND = Command("sample", "a sample", "lab", configure, run)
@@ -72,6 +77,18 @@ def test_what_the_caller_can_mend_ends_with_2_and_its_own_line(capsys: pytest.Ca
 
 def test_ctrl_c_ends_with_130() -> None:
     assert main(["sample", "--fail", "interrupt"]) == 130
+
+
+def test_a_full_disk_ends_with_2_and_names_the_file_and_the_mend(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sample", "--fail", "full"]) == 2
+    assert capsys.readouterr().err == (
+        "curves.png: cannot be written (No space left on device); free space or name another folder\n"
+    )
+
+
+def test_what_nobody_can_mend_stays_a_traceback() -> None:
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        main(["sample", "--fail", "fault"])
 
 
 def test_a_missing_package_ends_with_3_and_names_the_extra(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from lab_scenarios import scenario
 from bes_lab import clips
 from bes_lab.clips import Arrivals
 from bes_lab.errors import TargetError
+from bes_lab.local.children import bes
 from bes_lab.replay.bodies import bodies_of, prompt
 from bes_lab.replay.client import send_all
 from bes_lab.replay.command import REPLAY
@@ -143,7 +145,7 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
         ("--drain", "nan", "at least 0"),
         ("--seed", "-1", "at least 0"),
         ("--model", "\udcff", "a model's name"),
-        ("--out", "/dev/null", "name a folder"),
+        ("--out", "/dev/null", "name another folder"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_refused_before_anything_is_sent(flag: str, value: str, says: str) -> None:
@@ -174,6 +176,14 @@ def test_the_list_of_packaged_traces_is_printed_for_people_and_for_machines(caps
     said = capsys.readouterr().out
     assert all(each["name"] in said for each in found)
     assert "CC-BY 4.0" in said
+
+
+def test_a_reader_that_leaves_early_is_no_fault() -> None:
+    asked = subprocess.Popen(bes("replay", "--list", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert asked.stdout is not None
+    asked.stdout.close()
+    _, said = asked.communicate(timeout=30)
+    assert (asked.returncode, said) == (141, b"")
 
 
 def test_a_url_without_a_path_means_completions() -> None:

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from bes_api.documents import the_service
-from bes_api.errors import BestEffortError
+from bes_api.errors import BestEffortError, OutputError
 from bes_api.passport import Passport, TrainingSummary, TunedRule
 from bes_api.report import EvaluationReport
 from bes_api.router_config import Placement
@@ -119,6 +119,26 @@ def test_a_name_too_long_for_a_folder_is_an_unknown_policy(scenario: Scenario) -
 def test_what_the_caller_can_mend_is_one_clear_error(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     EVALUATE.configure(parser)
-    for arguments in (["missing.yaml"], [str(EXAMPLE), "--window", "0"], [str(EXAMPLE), "--policy", str(tmp_path)]):
+    for arguments in (["missing.yaml"], [str(EXAMPLE), "--policy", str(tmp_path)]):
         with pytest.raises(BestEffortError):
             EVALUATE.run(parser.parse_args(arguments))
+
+
+@pytest.mark.parametrize("window", ["0", "-1", "inf", "nan"])
+def test_a_window_that_is_no_length_of_time_is_refused(window: str) -> None:
+    parser = argparse.ArgumentParser()
+    EVALUATE.configure(parser)
+    with pytest.raises(BestEffortError, match=r"--window \S+: expected seconds above 0"):
+        EVALUATE.run(parser.parse_args([str(EXAMPLE), f"--window={window}"]))
+
+
+def test_a_folder_that_is_a_file_is_refused_before_anything_is_simulated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bes_training.evaluation.command.judge", lambda *_: pytest.fail("it went to work"))
+    (tmp_path / "report").write_text("here already")
+    parser = argparse.ArgumentParser()
+    EVALUATE.configure(parser)
+    with pytest.raises(OutputError, match=r"--out .*report: cannot be written .*name another folder"):
+        EVALUATE.run(parser.parse_args([str(EXAMPLE), "--out", str(tmp_path / "report")]))
+    assert (tmp_path / "report").read_text() == "here already"

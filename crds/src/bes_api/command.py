@@ -1,16 +1,19 @@
 """The command `bes`: finds its subcommands among entry points and imports only the one that was asked for."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, version
 
-from bes_api.errors import BestEffortError, MissingExtraError
+from bes_api.errors import BestEffortError, MissingExtraError, OutputError
+from bes_api.output import FULL, unwritable
 
 ENTRY_POINT_GROUP = "best_effort_serving.commands"
 DISTRIBUTION = "best-effort-serving"
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+PIPE_CLOSED = 141  # 128 + SIGPIPE
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has left (`bes ... | head`): no fault, nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        print(unwritable(error.filename or "the output", error), file=sys.stderr)  # noqa: T201 - as above
+        return OutputError.exit_code
 
 
 def _dispatch(arguments: list[str], found: Mapping[str, EntryPoint]) -> int:

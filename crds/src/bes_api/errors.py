@@ -4,6 +4,7 @@ BestEffortError                 exit code 2
 ├── DocumentError               a resource file: every problem with file, line, field and mend
 ├── ConfigurationError          a file that components hand each other (router configuration, passport, report)
 ├── ScenarioError               a valid resource from which no scenario can be made
+├── OutputError                 a file or folder that cannot be written: not allowed, no space, no folder
 └── MissingExtraError           exit code 3: the part of the distribution that does this is not installed
 """
 
@@ -48,6 +49,10 @@ class ConfigurationError(BestEffortError):
 
 class ScenarioError(BestEffortError):
     """The resource keeps every rule, but what it names (a profile) does not fit it or is not there."""
+
+
+class OutputError(BestEffortError):
+    """A file or folder that the caller named cannot be written."""
 
 
 class MissingExtraError(BestEffortError):

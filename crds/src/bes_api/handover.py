@@ -7,6 +7,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from bes_api.errors import ConfigurationError
+from bes_api.output import write_whole
 
 Document = TypeVar("Document", bound=BaseModel)
 
@@ -34,10 +35,8 @@ def parse_document(kind: type[Document], content: bytes, source: str, *, as_yaml
 
 
 def dump_document(document: BaseModel, path: Path) -> None:
-    """Write ``document`` as JSON, complete or not at all: a reader never sees half a file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(document.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    part.replace(path)
+    """Write ``document`` as JSON, complete or not at all: a reader never sees half a file. Raises OutputError."""
+    write_whole(path, document.model_dump_json(indent=2) + "\n")
 
 
 def _lines(source: str, error: ValidationError) -> list[str]:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from bes_api.command import Command
 from bes_api.documents import the_service
+from bes_api.output import prepare_folder
 from bes_api.passport import TunedRule
 from bes_api.router_config import DeadlineAwarePolicy, LearnedPolicy, PaperPolicy, PricedPolicy, StaticPolicy
 from bes_api.scenario import Scenario
@@ -27,7 +28,7 @@ from bes_lab.live import Contender, LiveRun, Stage, contender, run_live
 from bes_lab.local.command import direct_load
 from bes_lab.local.policies import artifact_choice, own_policy
 from bes_lab.prediction import Prediction
-from bes_lab.replay.report import write_json
+from bes_lab.replay.report import to_json, write_json
 from bes_lab.results import this_machine
 from bes_router.policy.artifact import read_artifact
 from bes_training.learning.command import SUMMARY, train_into
@@ -130,14 +131,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decisions", type=int, default=DECISIONS, metavar="N", help="of the shortened training (default %(default)s)"
     )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON; everything else goes to stderr")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """0 when report and picture were written; a run that was invalid says so in table and report."""
     began = time.monotonic()
-    console = Console(highlight=False)
+    prepare_folder("--out", arguments.out)
+    console = Console(highlight=False, stderr=arguments.json)
     if not console.is_terminal:
-        console = Console(highlight=False, width=LOG_WIDTH)
+        console = Console(highlight=False, width=LOG_WIDTH, stderr=arguments.json)
     service, profiles = the_service(arguments.service)
     scenario = scenario_of(service, profiles)
     out: Path = arguments.out
@@ -158,10 +161,13 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(f"  {who.name:<22} {live.summary.performance:6.1%} of peak in time{valid}")
     console.print(_table(runs))
     seconds = time.monotonic() - began
-    write_json(_report(show, runs, seconds), out / "report.json")
+    document = _report(show, runs, seconds)
+    write_json(document, out / "report.json")
     title = f"{show.clip.name} at {MULTIPLE:g}x base on {len(scenario.gpus)} emulated GPUs, over HTTP"
     demo_picture.draw([live for live, _ in runs], show.base_rate, title, out / "report.png")
     console.print(f"{out / 'report.json'} and {out / 'report.png'} written; {seconds:.0f} s in all")
+    if arguments.json:
+        print(to_json(document))  # noqa: T201 - what --json promises
     return 0
 
 

@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
+from bes_api.output import whole_file
 from bes_lab.live import LiveRun
 from bes_lab.replay.outcomes import per_second
 
@@ -59,8 +60,8 @@ def draw(runs: Sequence[LiveRun], base_rate: float, title: str, path: Path) -> N
     bars.set_xlabel("quality delivered in time, % of peak, whole clip")
     for axis in (load, quality, bars):
         axis.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with whole_file(path) as picture:
+        figure.savefig(picture, dpi=120, format="png")
     plt.close(figure)
 
 

@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from bes_api.output import write_whole
+
 RESULTS = Path("docs/results")
 KEYS = ("id", "claim", "bar", "measured", "unit", "met", "command", "seed", "versions", "machine", "date")
 
@@ -121,8 +123,7 @@ def write(topic: str, records: Iterable[Record], folder: Path = RESULTS) -> Path
     kept = {str(entry["id"]): entry for entry in read(path)}
     for record in records:
         kept[record.id] = record.as_json()
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(list(kept.values()), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(list(kept.values()), indent=2, ensure_ascii=False) + "\n")
     return path
 
 

@@ -1,6 +1,7 @@
 """`bes bench`: each benchmark by name, or all of them; what they measure becomes records in docs/results/bench.json."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from rich.table import Table
 from bes_api.command import Command
 from bes_api.documents import the_service
 from bes_api.errors import BestEffortError
+from bes_api.output import prepare_folder
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_lab import results
@@ -36,13 +38,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--examples", type=Path, default=Path("examples"), help="folder of the sample services")
     parser.add_argument("--out", type=Path, default=results.RESULTS, help="folder of the records (default %(default)s)")
     parser.add_argument("--build", type=Path, default=Path("build"), help="folder for what is unpacked (nginx)")
+    parser.add_argument("--json", action="store_true", help="print the records as JSON instead of tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, record, print."""
+    prepare_folder("--out", arguments.out)
     busy = os.getloadavg()[0]
     if busy > QUIET_LOAD:
         _say(f"NOTE: this machine is busy (load {busy:.1f}): every figure will be worse than on a quiet one")
+    measured: list[results.Record] = []
     for name in BENCHMARKS if arguments.what == "all" else (arguments.what,):
         _say(f"== {name}")
         recorder = results.recorder(f"bes bench {name}", seed=SEED, packages=PACKAGES)
@@ -52,7 +57,11 @@ def run(arguments: argparse.Namespace) -> int:
             raise BenchmarkFailedError(f"bench {name}: {error}") from error
         if records:
             _say(f"recorded in {results.write(TOPIC, records, arguments.out)}")
-            _print(records)
+            measured += records
+            if not arguments.json:
+                _print(records)
+    if arguments.json:
+        sys.stdout.write(json.dumps([record.as_json() for record in measured], indent=2, ensure_ascii=False) + "\n")
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bes_api.command import Command
+from bes_api.output import prepare_folder
 from bes_lab import clips
 from bes_lab.clips import DEMO_CLIP
 from bes_lab.errors import TargetError
@@ -121,10 +122,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.model is not None and not arguments.model.isprintable():
         raise TargetError(f"--model {arguments.model!r}: expected a model's name")
     if arguments.out is not None:
-        try:
-            arguments.out.mkdir(parents=True, exist_ok=True)  # now: after the run it would cost the run
-        except OSError as error:
-            raise TargetError(f"--out {arguments.out}: cannot be written ({error.strerror}); name a folder") from None
+        prepare_folder("--out", arguments.out)  # now: after the run it would cost the run
 
 
 REPLAY = Command("replay", "replay a trace against a URL, open loop", "lab", configure, run)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bes_api.output import whole_file, write_whole
 from bes_api.scenario import Scenario
 from bes_lab.clips import Listed
 from bes_lab.replay.outcomes import Outcomes, Percentiles, Summary, per_second
@@ -62,9 +63,8 @@ def print_listed(found: Sequence[Listed], console: Console) -> None:
 
 
 def write_json(document: object, path: Path) -> None:
-    """Write JSON; what is not a number becomes null."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(to_json(document) + "\n", encoding="utf-8")
+    """Write JSON, whole or not at all; what is not a number becomes null. Raises OutputError."""
+    write_whole(path, to_json(document) + "\n")
 
 
 def to_json(document: object) -> str:
@@ -112,8 +112,8 @@ def draw(scenario: Scenario, outcomes: Outcomes, title: str, path: Path) -> None
     latency.set_xlabel("second")
     latency.set_ylim(bottom=0)
     figure.suptitle(title)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with whole_file(path) as picture:
+        figure.savefig(picture, dpi=120, format="png")
     plt.close(figure)
 
 
