@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from bes_api.config_map import PASSPORT, WEIGHTS
 from bes_api.documents import the_service
 from bes_api.passport import Passport
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_api.service import Learner
-from bes_router.policy.artifact import PASSPORT, WEIGHTS, fits, read_artifact
+from bes_router.policy.artifact import fits, read_artifact
 from bes_training.evolution.search import Found, SearchSettings, objective, search
 from bes_training.evolution.spaces import base_space, linear_space, opponents, scorer_space
 from bes_training.learning import train as whole

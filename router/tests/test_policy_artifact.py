@@ -227,9 +227,9 @@ def test_no_folder_at_all_is_unreadable(tmp_path: Path) -> None:
         read_artifact(tmp_path / "nowhere")
 
 
-def test_weights_beyond_any_policys_size_are_not_even_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_beyond_the_size_of_a_config_map_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write(tmp_path, LEARNED)
-    monkeypatch.setattr(module, "MAX_WEIGHT_BYTES", 100)
+    monkeypatch.setattr(module, "MAX_ARTIFACT_BYTES", 100)
     with pytest.raises(ArtifactUnreadableError, match="larger than 100"):
         read_artifact(folder)
 

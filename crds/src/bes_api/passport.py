@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from bes_api.config_map import Digest
 from bes_api.handover import dump_document, load_document
 from bes_api.router_config import Parameters, Placement
 from bes_api.scenario import Frozen, NonNegativeFloat
 
-Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 

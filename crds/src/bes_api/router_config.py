@@ -1,12 +1,15 @@
 """The router's configuration: one versioned document, JSON or YAML, that says everything the router reads."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from bes_api.handover import dump_document, load_document
+from bes_api.config_map import ROUTER_CONFIG
+from bes_api.errors import ConfigurationError
+from bes_api.handover import dump_document, load_document, parse_document
 from bes_api.scenario import Frozen, PositiveFloat, PositiveInt, Scenario
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -68,10 +71,26 @@ class PaperPolicy(Frozen):
     artifact: Path
 
 
+class DeliveredPolicy(Frozen):
+    """Whatever artifact lies in the folder that the router was started with (`bes router --policy`), of either kind."""
+
+    type: Literal["Delivered"] = "Delivered"
+
+
 RulePolicy = Annotated[StaticPolicy | DeadlineAwarePolicy | PricedPolicy | ThresholdPolicy, Field(discriminator="type")]
 """What needs no artifact and can therefore stand in for one."""
 PolicyChoice = Annotated[
     StaticPolicy | DeadlineAwarePolicy | PricedPolicy | ThresholdPolicy | LearnedPolicy | PaperPolicy,
+    Field(discriminator="type"),
+]
+ConfiguredPolicy = Annotated[
+    StaticPolicy
+    | DeadlineAwarePolicy
+    | PricedPolicy
+    | ThresholdPolicy
+    | LearnedPolicy
+    | PaperPolicy
+    | DeliveredPolicy,
     Field(discriminator="type"),
 ]
 
@@ -134,7 +153,7 @@ class RouterConfig(Frozen):
     scenario: Scenario
     backends: tuple[BackendAddress, ...] = ()
     load: DirectLoad = DirectLoad()
-    policy: PolicyChoice
+    policy: ConfiguredPolicy
     fallback: RulePolicy = DeadlineAwarePolicy()
     """Decides while ``policy`` has no valid artifact."""
     limits: Limits = Limits()
@@ -160,6 +179,15 @@ class RouterConfig(Frozen):
     def read(cls, path: Path) -> Self:
         """Read JSON or YAML. Raises ConfigurationError with file, field and expectation."""
         return load_document(cls, path)
+
+    @classmethod
+    def of_files(cls, files: Mapping[str, bytes], source: str) -> Self:
+        """Parse the one document among ``files`` (a ConfigMap's data, or one file). Raises ConfigurationError."""
+        name = next(iter(files)) if len(files) == 1 else ROUTER_CONFIG
+        if name not in files:
+            held = ", ".join(sorted(files)) or "nothing"
+            raise ConfigurationError(f"{source}: expected the file {ROUTER_CONFIG}, there is {held}")
+        return parse_document(cls, files[name], source, as_yaml=Path(name).suffix in {".yaml", ".yml"})
 
     def write(self, path: Path) -> None:
         """Write JSON, which ``read`` understands."""

@@ -1,4 +1,4 @@
-"""An artifact on disk: a folder with `weights.safetensors` and `passport.json`, checked before anything uses it."""
+"""An artifact: `weights.safetensors` and `passport.json` of a folder or ConfigMap, checked before anything uses it."""
 
 import hashlib
 from collections.abc import Mapping
@@ -13,16 +13,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from bes_api.config_map import MAX_ARTIFACT_BYTES, PASSPORT, WEIGHTS, read_files
 from bes_api.errors import ConfigurationError
+from bes_api.handover import parse_document
 from bes_api.passport import Passport
 from bes_api.scenario import Scenario
 from bes_router.policy import candidates, paper
 from bes_router.policy.errors import ArtifactMisfitError, ArtifactUnreadableError
 
 Float = NDArray[np.float64]
-WEIGHTS = "weights.safetensors"
-PASSPORT = "passport.json"
-MAX_WEIGHT_BYTES = 8 * 1024 * 1024
 LEARNED_TENSORS = ("linear", "hidden", "bias", "out")
 PAPER_TENSORS = ("weight1", "bias1", "weight2", "bias2", "weight3", "bias3")
 
@@ -53,21 +52,27 @@ def write_artifact(folder: Path, passport: Passport, tensors: Mapping[str, NDArr
 
 
 def read_artifact(folder: Path) -> Artifact:
-    """Read and check an artifact by itself.
+    """Read and check an artifact by itself. Raises as `parse_artifact` does."""
+    try:
+        files = read_files(folder, MAX_ARTIFACT_BYTES)
+    except ConfigurationError as error:
+        raise ArtifactUnreadableError(f"{error}; train again or restore the folder") from error
+    return parse_artifact(files, str(folder))
+
+
+def parse_artifact(files: Mapping[str, bytes], source: str) -> Artifact:
+    """Check an artifact given as its files by name; ``source`` names it in errors.
 
     Raises ArtifactUnreadableError (files, digest) or ArtifactMisfitError (layout, shapes, non-finite weights).
     """
+    for name in (PASSPORT, WEIGHTS):
+        if name not in files:
+            raise ArtifactUnreadableError(f"{source}: holds no {name}; train again or restore the folder")
     try:
-        passport = Passport.read(folder / PASSPORT)
+        passport = parse_document(Passport, files[PASSPORT], f"{source}/{PASSPORT}")
     except ConfigurationError as error:
         raise ArtifactUnreadableError(f"{error}; train again or restore the folder") from error
-    path = folder / WEIGHTS
-    try:
-        if path.stat().st_size > MAX_WEIGHT_BYTES:
-            raise ArtifactUnreadableError(f"{path}: larger than {MAX_WEIGHT_BYTES} bytes; this is no policy of ours")
-        content = path.read_bytes()
-    except OSError as error:
-        raise ArtifactUnreadableError(f"{path}: cannot be read: {error.strerror or error}") from error
+    content, path = files[WEIGHTS], f"{source}/{WEIGHTS}"
     if digest_of(content) != passport.weights_sha256:
         raise ArtifactUnreadableError(f"{path}: its sha256 is not the passport's; the file was damaged or exchanged")
     try:
@@ -75,9 +80,9 @@ def read_artifact(folder: Path) -> Artifact:
     except (SafetensorError, ValueError, KeyError) as error:
         raise ArtifactUnreadableError(f"{path}: is not a safetensors file: {error}") from error
     if strange := sorted(name for name, tensor in raw.items() if tensor.dtype.kind not in "fiu"):
-        raise ArtifactMisfitError(f"{folder}: tensors {strange} do not hold real numbers; train again")
+        raise ArtifactMisfitError(f"{source}: tensors {strange} do not hold real numbers; train again")
     tensors = {name: np.ascontiguousarray(tensor, dtype=np.float64) for name, tensor in raw.items()}
-    _check(folder, passport, tensors)
+    _check(source, passport, tensors)
     return Artifact(passport, MappingProxyType(tensors))
 
 
@@ -96,22 +101,22 @@ def fits(artifact: Artifact, scenario: Scenario) -> None:
             raise ArtifactMisfitError(f"its {what} are {list(have)}, the service's {list(want)}; train again")
 
 
-def _check(folder: Path, passport: Passport, tensors: Mapping[str, Float]) -> None:
+def _check(source: str, passport: Passport, tensors: Mapping[str, Float]) -> None:
     expected = _learned_shapes(tensors) if passport.kind == "Learned" else _paper_shapes(passport, tensors)
     if set(tensors) != set(expected):
-        raise ArtifactMisfitError(f"{folder}: tensors {sorted(tensors)}, expected {sorted(expected)}")
+        raise ArtifactMisfitError(f"{source}: tensors {sorted(tensors)}, expected {sorted(expected)}")
     for name, shape in expected.items():
         if tensors[name].shape != shape:
-            raise ArtifactMisfitError(f"{folder}: tensor {name} has shape {tensors[name].shape}, expected {shape}")
+            raise ArtifactMisfitError(f"{source}: tensor {name} has shape {tensors[name].shape}, expected {shape}")
         if not np.isfinite(tensors[name]).all():
-            raise ArtifactMisfitError(f"{folder}: tensor {name} holds numbers that are not finite; train again")
+            raise ArtifactMisfitError(f"{source}: tensor {name} holds numbers that are not finite; train again")
     if passport.kind == "Learned":
         if passport.feature_names != candidates.FEATURES:
-            raise ArtifactMisfitError(f"{folder}: features are not {candidates.LAYOUT}'s; train again")
+            raise ArtifactMisfitError(f"{source}: features are not {candidates.LAYOUT}'s; train again")
         if len(passport.base_parameters) != candidates.BASE_PARAMETERS:
-            raise ArtifactMisfitError(f"{folder}: base_parameters must be {candidates.BASE_PARAMETERS} numbers")
+            raise ArtifactMisfitError(f"{source}: base_parameters must be {candidates.BASE_PARAMETERS} numbers")
     elif len(passport.feature_names) != len(passport.tasks) + len(passport.models) + 1:
-        raise ArtifactMisfitError(f"{folder}: layout {paper.LAYOUT} has tasks + models + 1 features")
+        raise ArtifactMisfitError(f"{source}: layout {paper.LAYOUT} has tasks + models + 1 features")
 
 
 def _units(tensors: Mapping[str, Float], name: str) -> int:
