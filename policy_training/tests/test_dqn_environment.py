@@ -10,14 +10,8 @@ from bes_router.policy.catalogue import catalogue_of
 from bes_training.dqn.episodes import MAX_DEATHS, Episodes, hardened
 from bes_training.dqn.vector import Simulations, new_memory
 from bes_training.simulation import kernel
-from bes_training.simulation.simulate import (
-    Circumstances,
-    LoadFigures,
-    arrays_of,
-    new_simulation,
-    play,
-    rule_brain,
-)
+from bes_training.simulation.circumstances import Circumstances, LoadFigures
+from bes_training.simulation.simulate import arrays_of, new_simulation, play, rule_brain
 from bes_training.workloads.workload import Workload
 
 SCENARIO = opt_scenario(interference=1.0, max_in_flight=150)
@@ -30,7 +24,7 @@ LARGE = 2
 def cases() -> list[tuple[Workload, Circumstances]]:
     """Live and old figures, one router and several, deaths, aborts, overload, differing lengths."""
     random = np.random.default_rng(3)
-    old = LoadFigures.old(ROUTERS, 1.0, random)
+    old = LoadFigures.old(ROUTERS, 12, 1.0, random)
     return [
         (poisson(SCENARIO, 60.0, 300, seed=1), Circumstances()),
         (poisson(SCENARIO, 900.0, 1500, seed=2), Circumstances(abort_all=True)),

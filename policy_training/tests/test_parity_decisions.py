@@ -1,6 +1,7 @@
 """Whole decisions: the simulator run plainly, run compiled, and the router's own objects fed with the same events."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from bes_router.policy.policies import LearnedPolicy, PaperPolicy
 from bes_router.policy.tracker import LoadTracker
 from bes_training.simulation import kernel
 from bes_training.simulation.brain import Brain
-from bes_training.simulation.simulate import Circumstances, LoadFigures, arrays_of, play, rule_brain
+from bes_training.simulation.circumstances import Circumstances, LoadFigures, Poll
+from bes_training.simulation.simulate import arrays_of, play, rule_brain
 
 pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
 
@@ -27,7 +29,12 @@ ISOLATED = opt_scenario(batching=Batching.CHUNKED_PREFILL, max_in_flight=150)
 SCENARIOS = pytest.mark.parametrize("scenario", [SHARED, ISOLATED], ids=["shared", "isolated-chunked"])
 ARRAYS = arrays_of(catalogue_of(SHARED))
 DEATHS = ((0.4, 9, False), (0.4, 0, False), (1.2, 9, True), (1.5, 0, True))
-OLD = LoadFigures(interval=(0.5, 0.7), phase=(0.11, 0.23), delay=(0.05, 0.02), skew=(0.0, -0.03))
+OLD = LoadFigures(
+    polls=(Poll(0.21, 0.11, 0.05), Poll(0.3, 0.03, 0.02, lag=0.004)),
+    interval=0.5,
+    phases=tuple(0.5 * (0.377 * engine % 1.0) for engine in range(12)),
+    outage=(1.1, 2.2),
+)
 CIRCUMSTANCES = {
     "one router": Circumstances(deaths=DEATHS),
     "two routers, live": Circumstances(LoadFigures.live(2), DEATHS),
@@ -53,40 +60,76 @@ def test_a_plain_run_and_a_compiled_run_decide_alike_request_by_request(
     np.testing.assert_allclose(plain.outcome.share, compiled_.outcome.share, rtol=0, atol=1e-9)
 
 
-class Router:
-    """What a router holds, and the figures on their way to it."""
+class Figure(NamedTuple):
+    """An engine's figures beside the router's own of (about) the same instant."""
 
-    def __init__(self, policy: Policy, tracker: LoadTracker, limit: int) -> None:
+    at: float
+    count: int
+    own: float
+    ended: int
+    own_ended: float
+
+
+class Router:
+    """What a router holds, what Prometheus holds for it, and the answer on its way."""
+
+    def __init__(self, policy: Policy, tracker: LoadTracker, limit: int, engines: int) -> None:
         self.policy, self.tracker, self.limit = policy, tracker, limit
-        self.pending: tuple[float, float, list[int], list[float]] | None = None
+        self.stored: list[Figure | None] = [None] * engines
+        self.asked: list[Figure | None] = [None] * engines
+        self.taken: list[Figure | None] = [None] * engines
 
     def decide(self, request: RoutingRequest, now: float) -> int:
         self.tracker.arrived(now)
         if self.tracker.in_flight >= self.limit:
             return -1
-        if self.pending and self.pending[0] <= now:
-            _, at, counts, own_then = self.pending
-            self.tracker.snapshot(counts, own_then, at)
-            self.pending = None
         engine = self.policy.choose(request, self.tracker.view(now), now).engine
         if engine >= 0:
             self.tracker.sent(engine, now)
         return engine
 
+    def answered(self) -> None:
+        pairs = zip(self.asked, self.taken, strict=True)
+        spans = [(new, old) for new, old in pairs if new and old and new.at > old.at]
+        served = (
+            (sum(new.own_ended - old.own_ended for new, old in spans), sum(new.ended - old.ended for new, old in spans))
+            if spans
+            else None
+        )
+        self.tracker.snapshot(
+            [None if each is None else each.count for each in self.asked],
+            [0.0 if each is None else each.own for each in self.asked],
+            [0.0 if each is None else each.at for each in self.asked],
+            served,
+        )
+        self.taken = self.asked
 
-def events_of(simulation: kernel.Simulation, circumstances: Circumstances) -> Iterator[tuple[float, int, int]]:
-    """(instant, what, index) in the simulation's order: ends, deaths, scrapes, arrivals."""
-    outcome, requests = simulation.outcome, simulation.requests
-    events = [(float(requests.time[slot]), 3, slot) for slot in range(len(requests.time))]
-    events += [(float(outcome.finish[slot]), 0, slot) for slot in np.flatnonzero(outcome.engine >= 0).tolist()]
-    events += [(at, 1, index) for index, (at, _, _) in enumerate(circumstances.deaths)]
-    figures = circumstances.figures
-    for router, (interval, phase) in enumerate(zip(figures.interval, figures.phase, strict=True)):
-        at = phase
-        while interval > 0.0 and at <= requests.time[-1]:
-            events.append((at, 2, router))
-            at += interval
+
+ENDS, DEATH, SCRAPE, ANSWER, POLL, ARRIVAL = range(6)
+
+
+def events_of(simulation: kernel.Simulation, circumstances: Circumstances) -> Iterator[tuple[float, int, int, int]]:
+    """(instant, what, index, router) in the simulation's order."""
+    outcome, requests, figures = simulation.outcome, simulation.requests, circumstances.figures
+    last = float(requests.time[-1])
+    events = [(float(requests.time[slot]), ARRIVAL, slot, 0) for slot in range(len(requests.time))]
+    events += [(float(outcome.finish[slot]), ENDS, slot, 0) for slot in np.flatnonzero(outcome.engine >= 0).tolist()]
+    events += [(at, DEATH, index, 0) for index, (at, _, _) in enumerate(circumstances.deaths)]
+    for engine, phase in enumerate(figures.phases):
+        for at in each(phase, figures.interval, last):
+            if not figures.outage[0] <= at < figures.outage[1]:
+                events.append((at, SCRAPE, engine, 0))
+    for router, poll in enumerate(figures.polls if figures.phases else ()):
+        for at in each(poll.first, poll.interval, last):
+            events += [(at, POLL, 0, router), (at + poll.delay, ANSWER, 0, router)]
     return iter(sorted(events))
+
+
+def each(first: float, interval: float, last: float) -> Iterator[float]:
+    """Every ``interval`` from ``first`` to ``last``, summed as the simulator sums."""
+    while first <= last:
+        yield first
+        first += interval
 
 
 def replayed(
@@ -94,26 +137,36 @@ def replayed(
 ) -> list[int]:
     """The engines that routers choose when what they can observe happens as it did in the simulation."""
     catalogue, requests, outcome = catalogue_of(scenario), simulation.requests, simulation.outcome
-    figures = circumstances.figures
-    count = len(figures.interval)
-    routers = [
-        Router(policy, LoadTracker(catalogue, 0.0, share=1 / count), scenario.max_in_flight) for _ in range(count)
-    ]
-    in_flight = [0] * len(catalogue.engine_model)
+    polls, engines = circumstances.figures.polls, len(catalogue.engine_model)
+    trackers = [LoadTracker(catalogue, 0.0, share=1 / len(polls)) for _ in polls]
+    routers = [Router(policy, tracker, scenario.max_in_flight, engines) for tracker in trackers]
+    in_flight, ended, ready = [0] * engines, [0] * engines, [True] * engines
     chosen = []
-    for now, what, index in events_of(simulation, circumstances):
-        if what == 0:
-            routers[requests.router[index]].tracker.finished(int(outcome.engine[index]))
+    pending: list[tuple[float, int, int, Figure]] = []
+    for now, what, index, router in events_of(simulation, circumstances):
+        while pending and pending[0][0] <= now:
+            at, by, engine, figure = pending.pop(0)
+            tracker = trackers[by]
+            routers[by].stored[engine] = figure._replace(
+                at=at, own=tracker.own[engine], own_ended=tracker.finished_own[engine]
+            )
+        if what == ENDS:
+            trackers[requests.router[index]].finished(int(outcome.engine[index]))
             in_flight[outcome.engine[index]] -= 1
-        elif what == 1:
-            _, engine, ready = circumstances.deaths[index]
-            for router in routers:
-                router.tracker.set_ready(engine, ready)
-        elif what == 2:
-            scraping = routers[index]
-            skewed = now + figures.skew[index]
-            scraping.pending = (now + figures.delay[index], skewed, list(in_flight), list(scraping.tracker.own))
-        else:
+            ended[outcome.engine[index]] += 1
+        elif what == DEATH:
+            _, engine, ready[engine] = circumstances.deaths[index]
+            for tracker in trackers:
+                tracker.set_ready(engine, ready[engine])
+        elif what == SCRAPE and ready[index]:
+            figure = Figure(now, in_flight[index], 0.0, ended[index], 0.0)
+            pending += [(now + poll.lag, by, index, figure) for by, poll in enumerate(polls)]
+            pending.sort(key=lambda entry: entry[0])
+        elif what == POLL:
+            routers[router].asked = list(routers[router].stored)
+        elif what == ANSWER:
+            routers[router].answered()
+        elif what == ARRIVAL:
             task = int(requests.task[index])
             full, zero = catalogue.full_until[task], catalogue.zero_from[task]
             lengths = int(requests.prompt[index]), int(requests.output[index])

@@ -228,7 +228,17 @@ def test_the_blended_view_through_any_events(seed: int) -> None:
     arrayed = arrayed._replace(
         **{
             name: np.asarray(getattr(lists, name), dtype=np.float64)
-            for name in ("own", "own_model", "others", "load", "model_load", "gpu_load", "gpu_busy")
+            for name in (
+                "own",
+                "own_model",
+                "ended",
+                "others",
+                "figure_at",
+                "load",
+                "model_load",
+                "gpu_load",
+                "gpu_busy",
+            )
         }
     )
     engines = len(catalogue.engine_model)
@@ -247,7 +257,9 @@ def test_the_blended_view_through_any_events(seed: int) -> None:
             case 3:
                 figures = [random.choice((-1.0, 0.0, 9.0, float(random.randrange(30)))) for _ in range(engines)]
                 then = [min(own, random.randrange(4)) for own in lists.own]
-                event = ("snapshot", figures, then, now - random.choice((0.0, 5.0)))
+                at = [now - random.choice((0.0, 0.1, 5.0)) for _ in range(engines)]
+                served = random.choice(((-1.0, -1.0), (3.0, 12.0), (40.0, 400.0), (390.0, 400.0)))
+                event = ("snapshot", figures, then, at, *served)
             case 4:
                 event = ("refresh", now)
             case _:

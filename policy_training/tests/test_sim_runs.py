@@ -14,10 +14,9 @@ from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.formula import idle_latency
 from bes_training.simulation import engines, kernel, simulate
 from bes_training.simulation.brain import Brain
+from bes_training.simulation.circumstances import Circumstances, LoadFigures, Poll
 from bes_training.simulation.engines import ABORTED, FINISHED, LOST
 from bes_training.simulation.simulate import (
-    Circumstances,
-    LoadFigures,
     Outcomes,
     arrays_of,
     learned_brain,
@@ -60,7 +59,7 @@ def bits(outcomes: Outcomes) -> bytes:
 @pytest.mark.parametrize(("routers", "age"), [(1, 0.0), (1, 5.0), (3, 0.0), (3, 1.0)])
 def test_every_request_ends_exactly_once_and_nothing_is_left_behind(name: str, routers: int, age: float) -> None:
     """Overload, deaths and returns, several routers, live and old figures."""
-    figures = LoadFigures.old(routers, age, np.random.default_rng(1)) if age else LoadFigures.live(routers)
+    figures = LoadFigures.old(routers, 12, age, np.random.default_rng(1)) if age else LoadFigures.live(routers)
     workload = poisson(SCENARIO, 800.0, 4000, routers=(1.0,) * routers, length_cv=0.5)
     simulation = run(workload, BRAINS[name], Circumstances(figures, DEATHS))
     fleet, trackers, outcomes = simulation.fleet, simulation.trackers, outcomes_of(simulation)
@@ -88,7 +87,7 @@ def test_every_request_ends_exactly_once_and_nothing_is_left_behind(name: str, r
 def test_the_same_run_twice_is_the_same_to_the_bit_whatever_ran_between(name: str) -> None:
     """No module state: other runs, of this catalogue and of another, come between the two."""
     workload = poisson(SCENARIO, 300.0, 2000, routers=(0.7, 0.3))
-    circumstances = Circumstances(LoadFigures.old(2, 1.0, np.random.default_rng(1)), DEATHS)
+    circumstances = Circumstances(LoadFigures.old(2, 12, 1.0, np.random.default_rng(1)), DEATHS)
     first = bits(outcomes_of(run(workload, BRAINS[name], circumstances)))
     run(poisson(SCENARIO, 500.0, 500, seed=9), BRAINS["Learned"])
     one(one_gpu(DECODE_TEN), at_instants([0.0, 0.1]))
@@ -212,10 +211,12 @@ BAD_CIRCUMSTANCES = [
     (Circumstances(deaths=((1.0, -1, False),)), "engine -1"),
     (Circumstances(deaths=((2.0, 0, False), (1.0, 0, True))), "sorted"),
     (Circumstances(deaths=((float("nan"), 0, False),)), "sorted"),
-    (Circumstances(figures=LoadFigures(interval=(0.0, 0.0))), "one entry per router"),
-    (Circumstances(figures=LoadFigures(interval=(-1.0,))), "interval"),
-    (Circumstances(figures=LoadFigures(interval=())), "one entry per router"),
-    (Circumstances(figures=LoadFigures(interval=(1.0,), delay=(2.0,))), "delay"),
+    (Circumstances(figures=LoadFigures(interval=-1.0)), "interval"),
+    (Circumstances(figures=LoadFigures(polls=())), "one entry per router"),
+    (Circumstances(figures=LoadFigures(interval=1.0, phases=(0.0,) * 11)), "11 phases"),
+    (Circumstances(figures=LoadFigures((Poll(delay=2.0),), 1.0, (0.0,) * 12)), "delay"),
+    (Circumstances(figures=LoadFigures((Poll(lag=-0.1),), 1.0, (0.0,) * 12)), "lag"),
+    (Circumstances(figures=LoadFigures(outage=(2.0, 1.0))), "outage"),
     (Circumstances(deadline_factor=0.0), "deadline_factor"),
     (Circumstances(deadline_factor=float("nan")), "deadline_factor"),
 ]

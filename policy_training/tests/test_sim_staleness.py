@@ -7,15 +7,8 @@ from sim_runs import poisson
 
 from bes_router.policy import blend, placement, rules
 from bes_training.simulation import kernel
-from bes_training.simulation.simulate import (
-    Circumstances,
-    LoadFigures,
-    compiled_catalogue,
-    new_simulation,
-    outcomes_of,
-    play,
-    rule_brain,
-)
+from bes_training.simulation.circumstances import Circumstances, LoadFigures
+from bes_training.simulation.simulate import compiled_catalogue, new_simulation, outcomes_of, play, rule_brain
 
 pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
 
@@ -44,7 +37,7 @@ def performance(figures: LoadFigures, shares: tuple[float, ...]) -> float:
 @pytest.mark.parametrize("age", [1.0, 5.0, 15.0])
 def test_old_figures_cost_a_priced_rule_about_a_point(routers: int, age: float) -> None:
     live = performance(LoadFigures.live(routers), UNEQUAL[routers])
-    old = performance(LoadFigures.old(routers, age, np.random.default_rng(0)), UNEQUAL[routers])
+    old = performance(LoadFigures.old(routers, 12, age, np.random.default_rng(0)), UNEQUAL[routers])
     assert live > 0.8
     assert old > live - 0.012
 
@@ -53,15 +46,14 @@ def test_old_figures_cost_a_priced_rule_about_a_point(routers: int, age: float) 
 def test_each_router_learns_its_share_of_the_traffic(age: float) -> None:
     """It begins with an equal share."""
     shares = UNEQUAL[4]
-    figures = LoadFigures.old(4, age, np.random.default_rng(0)) if age else LoadFigures.live(4)
+    figures = LoadFigures.old(4, 12, age, np.random.default_rng(0)) if age else LoadFigures.live(4)
     simulation = finished_run(figures, shares, 200.0)
     assert simulation.trackers.scalars[:, blend.SHARE] == pytest.approx(np.array(shares), abs=0.07)
     assert simulation.trackers.scalars[0, blend.SHARE] > 2 * simulation.trackers.scalars[1, blend.SHARE]
 
 
 def test_figures_that_never_come_leave_own_counts_and_the_first_share() -> None:
-    never = (np.inf, np.inf)
-    simulation = finished_run(LoadFigures(never, never, (0.0, 0.0), (0.0, 0.0)), (0.5, 0.5), 200.0)
+    simulation = finished_run(LoadFigures.none(2), (0.5, 0.5), 200.0)
     assert simulation.trackers.scalars[:, blend.SHARE].tolist() == [0.5, 0.5]
     assert not simulation.trackers.known.any()
     outcomes = outcomes_of(simulation)

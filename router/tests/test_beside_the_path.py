@@ -50,10 +50,16 @@ class Seen:
 
     def __init__(self, engines: int) -> None:
         self.own: list[float] = [0.0] * engines
-        self.snapshots: list[tuple[list[float | None], list[float], float]] = []
+        self.snapshots: list[tuple[list[float | None], list[float], list[float]]] = []
 
-    def snapshot(self, counts: Sequence[float | None], own_then: Sequence[float], at: float) -> None:
-        self.snapshots.append((list(counts), list(own_then), at))
+    def snapshot(
+        self,
+        counts: Sequence[float | None],
+        own_then: Sequence[float],
+        at: Sequence[float],
+        served: tuple[float, float] | None = None,  # noqa: ARG002 - the tracker's signature
+    ) -> None:
+        self.snapshots.append((list(counts), list(own_then), list(at)))
 
 
 @live
@@ -71,7 +77,7 @@ async def test_a_poll_hands_on_counts_with_own_counts_of_that_instant_and_unknow
         ((counts, own, at),) = seen.snapshots
         assert counts == [None, None, None, 6.0, None, None]
         assert own[3] == 2.0
-        assert began <= at <= time.monotonic()
+        assert began <= at[3] <= time.monotonic()
         assert source.known(time.monotonic()) == [False, False, False, True, False, False]
         assert not any(source.known(time.monotonic() + 4))
 

@@ -47,7 +47,7 @@ def test_a_fresh_snapshot_is_believed_less_what_was_ones_own_then() -> None:
     tracker.sent(0, 0.0)
     own_then = list(tracker.own)
     tracker.sent(0, 0.0)
-    tracker.snapshot([4.0] + [None] * 11, own_then, 0.0)
+    tracker.snapshot([4.0] + [None] * 11, own_then, [0.0] * ENGINES)
     assert tracker.view(0.0).load[0] == pytest.approx(2 + 3)
 
 
@@ -55,7 +55,7 @@ def test_between_fresh_and_old_the_formula_of_the_blended_view_holds() -> None:
     tracker = LoadTracker(CATALOGUE, 0.0)
     tracker.sent(0, 0.0)
     tracker.sent(1, 0.0)
-    tracker.snapshot(everywhere(5.0), list(tracker.own), 0.0)
+    tracker.snapshot(everywhere(5.0), list(tracker.own), [0.0] * ENGINES)
     share = 2 / 60
     assert tracker.share == pytest.approx(share)
     weight = math.exp(-0.2 / 0.3)
@@ -69,7 +69,7 @@ def test_between_fresh_and_old_the_formula_of_the_blended_view_holds() -> None:
 def test_an_old_snapshot_gives_way_to_the_share_of_the_traffic() -> None:
     tracker = LoadTracker(CATALOGUE, 0.0)
     tracker.sent(0, 0.0)
-    tracker.snapshot([4.0] + [0.0] * 11, list(tracker.own), 0.0)
+    tracker.snapshot([4.0] + [0.0] * 11, list(tracker.own), [0.0] * ENGINES)
     assert tracker.share == pytest.approx(0.25)
     view = tracker.view(15.0)
     assert list(view.load[:4]) == pytest.approx([1.75, 0.75, 0.75, 0.75])
@@ -80,12 +80,12 @@ def test_an_unknown_figure_means_own_counts_and_share_alone() -> None:
     tracker = LoadTracker(CATALOGUE, 0.0)
     for _ in range(4):
         tracker.sent(0, 0.0)
-    tracker.snapshot([None] * ENGINES, NOTHING, 0.0)
+    tracker.snapshot([None] * ENGINES, NOTHING, [0.0] * ENGINES)
     assert list(tracker.view(0.0).load) == [4.0] + [0.0] * 11
     halved = LoadTracker(CATALOGUE, 0.0, share=0.5)
     for _ in range(4):
         halved.sent(0, 0.0)
-    halved.snapshot([None] * ENGINES, NOTHING, 0.0)
+    halved.snapshot([None] * ENGINES, NOTHING, [0.0] * ENGINES)
     assert list(halved.view(0.0).load[:4]) == [5.0, 1.0, 1.0, 1.0]
     assert halved.share == 0.5, "nothing was learned of others"
 
@@ -94,7 +94,7 @@ def test_an_unknown_figure_means_own_counts_and_share_alone() -> None:
 def test_a_figure_that_is_no_count_is_unknown(nonsense: float) -> None:
     tracker = LoadTracker(CATALOGUE, 0.0)
     tracker.sent(0, 0.0)
-    tracker.snapshot(everywhere(nonsense), NOTHING, 0.0)
+    tracker.snapshot(everywhere(nonsense), NOTHING, [0.0] * ENGINES)
     assert list(tracker.view(0.0).load) == [1.0] + [0.0] * 11
 
 
@@ -102,18 +102,19 @@ def test_the_share_is_learned_online_and_follows_a_change() -> None:
     tracker = LoadTracker(CATALOGUE, 0.0)
     own = [1.0] * ENGINES
     for second in range(60):
-        tracker.snapshot(everywhere(4.0), own, float(second))
+        tracker.snapshot(everywhere(4.0), own, [float(second)] * ENGINES)
     assert tracker.share == pytest.approx(0.25, abs=0.01)
     for second in range(60, 120):
-        tracker.snapshot(everywhere(2.0), own, float(second))
+        tracker.snapshot(everywhere(2.0), own, [float(second)] * ENGINES)
     assert tracker.share == pytest.approx(0.5, abs=0.01)
 
 
 def test_the_share_stays_between_a_fiftieth_and_one() -> None:
     tracker = LoadTracker(CATALOGUE, 0.0)
-    tracker.snapshot(everywhere(500.0), NOTHING, 0.0)
+    tracker.snapshot(everywhere(500.0), NOTHING, [0.0] * ENGINES)
     assert tracker.share == blend.LEAST_SHARE
-    tracker.snapshot(everywhere(0.0), [3.0] * ENGINES, 1e6)
+    for second in range(1, 100):
+        tracker.snapshot(everywhere(0.0), [3.0] * ENGINES, [float(second)] * ENGINES)
     assert tracker.share == 1.0, "a figure below one's own requests is older than it says"
 
 
@@ -166,7 +167,7 @@ def test_sums_kept_step_by_step_are_those_computed_anew(seed: int) -> None:
                 blend.set_ready(catalogue, tracker, random.randrange(engines), random.randrange(2))
             case 5 if not sent:
                 figures = [random.choice((-1.0, 0.0, 7.0)) for _ in range(engines)]
-                blend.snapshot(tracker, figures, list(tracker.own), now)
+                blend.snapshot(tracker, figures, list(tracker.own), [now] * engines, -1.0, -1.0)
                 blend.refresh(catalogue, tracker, now)
     kept = {name: list(getattr(tracker, name)) for name in ("own", "own_model", "ready_count")}
     assert sum(kept["own"]) == len(sent) == tracker.scalars[blend.TOTAL]
@@ -186,6 +187,6 @@ def test_sums_kept_step_by_step_are_those_computed_anew(seed: int) -> None:
 def test_looking_twice_changes_nothing() -> None:
     tracker = LoadTracker(CATALOGUE, 0.0, share=0.5)
     tracker.sent(3, 0.0)
-    tracker.snapshot(everywhere(2.0), NOTHING, 0.0)
+    tracker.snapshot(everywhere(2.0), NOTHING, [0.0] * ENGINES)
     first = fields(tracker.view(0.5))
     assert fields(tracker.view(0.5)) == first

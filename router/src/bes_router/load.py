@@ -27,8 +27,15 @@ class Figures(Protocol):
         """This router's requests in flight per engine."""
         ...
 
-    def snapshot(self, counts: Sequence[float | None], own_then: Floats, at: float) -> None:
-        """Take requests in flight per engine (None: unknown) that were true at ``at``, with own counts of then."""
+    def snapshot(
+        self,
+        counts: Sequence[float | None],
+        own_then: Floats,
+        at: Sequence[float],
+        served: tuple[float, float] | None = None,
+    ) -> None:
+        """Take requests in flight per engine (None: unknown), each true at its ``at``, with own counts of then."""
+        ...
 
 
 class Address(Protocol):
@@ -116,7 +123,7 @@ class DirectSource:
         self._figures.snapshot(
             [None if reading is None else reading.count for reading in round_],
             [0.0 if reading is None else reading.own for reading in round_],
-            min((reading.at for reading in round_ if reading is not None), default=began),
+            [began if reading is None else reading.at for reading in round_],
         )
 
     async def _read(self, engine: Address) -> None:

@@ -78,7 +78,9 @@ def _round(catalogue: Catalogue, policy: Policy, generator: random.Random) -> tu
         now += generator.expovariate(RATE)
         if now >= next_figures:
             next_figures = now + 1.0
-            tracker.snapshot([own + generator.randrange(4) for own in tracker.own], list(tracker.own), now)
+            tracker.snapshot(
+                [own + generator.randrange(4) for own in tracker.own], list(tracker.own), [now] * len(tracker.own)
+            )
         while len(running) > generator.randrange(2 * IN_FLIGHT):
             tracker.finished(running.pop(generator.randrange(len(running))))
         task = generator.choice(tasks)

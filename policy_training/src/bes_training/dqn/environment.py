@@ -12,6 +12,7 @@ from bes_router.policy.layout import Catalogue, Decision
 from bes_router.policy.paper import observe_paper
 from bes_router.policy.reward import eligible
 from bes_training.simulation import kernel
+from bes_training.simulation.scrapes import Figures, tracker_of
 from bes_training.simulation.state import EngineState
 
 Array = Any  # numpy arrays; numba types them
@@ -85,8 +86,10 @@ def simulation_of(batch: Batch, index: int) -> kernel.Simulation:
         blend.Tracker(
             trackers.own[index],
             trackers.own_model[index],
+            trackers.ended[index],
             trackers.others[index],
             trackers.known[index],
+            trackers.figure_at[index],
             trackers.load[index],
             trackers.model_load[index],
             trackers.gpu_load[index],
@@ -114,15 +117,24 @@ def simulation_of(batch: Batch, index: int) -> kernel.Simulation:
             outcome.share[index],
             outcome.status[index],
         ),
-        kernel.Figures(
+        Figures(
+            figures.live[index],
+            figures.counted[index],
             figures.interval[index],
+            figures.outage[index],
+            figures.every[index],
             figures.delay[index],
-            figures.skew[index],
-            figures.next_scrape[index],
-            figures.due[index],
-            figures.at[index],
-            figures.counts[index],
-            figures.own[index],
+            figures.lag[index],
+            figures.next[index],
+            figures.scrape_at[index],
+            figures.sample_at[index],
+            figures.poll_at[index],
+            figures.answer_at[index],
+            figures.ended[index],
+            figures.scraped[index],
+            figures.sample[index],
+            figures.answer[index],
+            figures.taken[index],
         ),
         kernel.Deaths(deaths.time[index], deaths.engine[index], deaths.ready[index], deaths.cursor[index]),
         all_of.max_in_flight,
@@ -156,7 +168,7 @@ def seek(simulation: kernel.Simulation, start: int, count: int, observation: Arr
 
 def decide(simulation: kernel.Simulation, slot: int, model: int) -> None:
     """Send the awaiting request to the least loaded engine of ``model``, as the router would."""
-    tracker = kernel.tracker_of(simulation.trackers, simulation.requests.router[slot])
+    tracker = tracker_of(simulation.trackers, simulation.requests.router[slot])
     view = blend.view_of(tracker, simulation.requests.time[slot])
     engine = place.least_loaded(simulation.catalogue, view, model)
     kernel.dispatch(simulation, slot, Decision(model, engine))

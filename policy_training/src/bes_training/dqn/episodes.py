@@ -6,7 +6,7 @@ import numpy as np
 
 from bes_api.scenario import Scenario
 from bes_router.policy.layout import Catalogue
-from bes_training.simulation.simulate import Circumstances, LoadFigures
+from bes_training.simulation.circumstances import Circumstances, LoadFigures
 from bes_training.workloads.training import training_workload
 from bes_training.workloads.workload import Setting, Workload
 
@@ -15,7 +15,6 @@ MAX_DEATHS = 2
 DEATH_SHARE = 0.2
 LIVE_SHARE, OLD_SHARE = 0.6, 0.3  # of the episodes; the rest never sees a figure
 OLDEST_SECONDS = 15.0
-SKEW_SECONDS = 0.02
 
 
 def hardened(catalogue: Catalogue) -> Catalogue:
@@ -35,7 +34,9 @@ class Episodes:
         """One episode. Expired requests are dropped whatever their task says: exploration would bury the GPUs else."""
         workload = training_workload(rng, self._setting, max_requests=self._requests).head(self._requests)
         routers = int(workload.router.max()) + 1 if len(workload) else 1
-        return workload, Circumstances(_figures(rng, routers), self._deaths(rng, workload.duration), abort_all=True)
+        return workload, Circumstances(
+            _figures(rng, routers, self._engines), self._deaths(rng, workload.duration), abort_all=True
+        )
 
     def _deaths(self, rng: np.random.Generator, duration: float) -> tuple[tuple[float, int, bool], ...]:
         if rng.random() >= DEATH_SHARE:
@@ -45,14 +46,11 @@ class Episodes:
         return ((at, engine, False), (at + float(rng.uniform(0.05, 0.5)) * duration, engine, True))
 
 
-def _figures(rng: np.random.Generator, routers: int) -> LoadFigures:
+def _figures(rng: np.random.Generator, routers: int, engines: int) -> LoadFigures:
     kind = rng.random()
     if kind < LIVE_SHARE:
         return LoadFigures.live(routers)
     if kind < LIVE_SHARE + OLD_SHARE:
         interval = 0.5 * math.exp(rng.random() * math.log(OLDEST_SECONDS / 0.5))
-        skew = tuple(float(each) for each in rng.normal(0.0, SKEW_SECONDS, routers))
-        old = LoadFigures.old(routers, interval, rng)
-        return LoadFigures(old.interval, old.phase, old.delay, skew)
-    never = (math.inf,) * routers
-    return LoadFigures(never, never, (0.0,) * routers, (0.0,) * routers)
+        return LoadFigures.old(routers, engines, interval, rng)
+    return LoadFigures.none(routers)

@@ -10,7 +10,7 @@ from bes_api.scenario import Scenario
 from bes_router.policy.layout import Catalogue
 from bes_training.dqn.network import greedy
 from bes_training.dqn.vector import Simulations, new_memory
-from bes_training.simulation.simulate import Circumstances, LoadFigures
+from bes_training.simulation.circumstances import Circumstances, LoadFigures
 from bes_training.workloads.suite import load_suite, realise
 from bes_training.workloads.traces import Part
 from bes_training.workloads.workload import Setting, Workload

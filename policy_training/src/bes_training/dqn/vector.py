@@ -1,5 +1,6 @@
 """The arrays of many simulations side by side: allocation, a new episode in a row, and the compiled calls on them."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,9 @@ from bes_router.policy import blend, paper
 from bes_router.policy.layout import Catalogue
 from bes_training.dqn import environment, replay
 from bes_training.simulation import kernel
+from bes_training.simulation.circumstances import Circumstances, LoadFigures, Poll
 from bes_training.simulation.compiled import compiled
-from bes_training.simulation.simulate import Circumstances, LoadFigures, new_simulation
+from bes_training.simulation.simulate import new_simulation
 from bes_training.workloads.workload import Workload
 
 Array = NDArray[Any]
@@ -66,7 +68,7 @@ class Simulations:
         """
         if len(workload) > self._requests or len(circumstances.deaths) > self._deaths:
             raise ValueError(f"row {row} has room for {self._requests} requests and {self._deaths} deaths")
-        routers = len(circumstances.figures.interval)
+        routers = len(circumstances.figures.polls)
         padded = _padded(circumstances, self._routers, self._deaths)
         one = new_simulation(catalogue or self._catalogue, workload, self._max_in_flight, padded)
         one.trackers.scalars[:, blend.SHARE] = 1.0 / routers
@@ -178,16 +180,15 @@ def _stacked(simulation: kernel.Simulation, rows: int) -> kernel.Simulation:
 
 
 def _padded(circumstances: Circumstances, routers: int, deaths: int) -> Circumstances:
-    """The same with figures for ``routers`` routers and ``deaths`` deaths: routers without requests, deaths never."""
+    """The same with polls for ``routers`` routers and ``deaths`` deaths: routers that never ask, deaths never."""
     figures = circumstances.figures
-    missing = routers - len(figures.interval)
+    missing = routers - len(figures.polls)
     if missing < 0:
-        raise ValueError(f"load figures for {len(figures.interval)} routers, room for {routers}")
-    more = (0.0,) * missing
+        raise ValueError(f"load figures for {len(figures.polls)} routers, room for {routers}")
     never = ((np.inf, 0, True),) * (deaths - len(circumstances.deaths))
-    return Circumstances(
-        LoadFigures(figures.interval + more, figures.phase + more, figures.delay + more, figures.skew + more),
-        circumstances.deaths + never,
-        circumstances.deadline_factor,
-        circumstances.abort_all,
+    silent = (Poll(interval=np.inf, first=np.inf),) * missing
+    return replace(
+        circumstances,
+        figures=replace(figures, polls=figures.polls + silent),
+        deaths=circumstances.deaths + never,
     )

@@ -18,15 +18,8 @@ from bes_router.policy.defaults import default_parameters
 from bes_router.policy.load import KINDS, PLACEMENTS
 from bes_training.evaluation.figures import RunOutcomes, Simulate
 from bes_training.simulation.brain import Brain
-from bes_training.simulation.simulate import (
-    Circumstances,
-    LoadFigures,
-    compiled_catalogue,
-    learned_brain,
-    paper_brain,
-    rule_brain,
-    simulate,
-)
+from bes_training.simulation.circumstances import Circumstances, LoadFigures
+from bes_training.simulation.simulate import compiled_catalogue, learned_brain, paper_brain, rule_brain, simulate
 from bes_training.workloads.workload import Workload
 
 RULES = ("DeadlineAware", "Priced", "Threshold")

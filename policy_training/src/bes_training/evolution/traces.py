@@ -15,21 +15,13 @@ from bes_api.scenario import Scenario
 from bes_router.policy.layout import Catalogue
 from bes_training.simulation import kernel
 from bes_training.simulation.brain import Brain
-from bes_training.simulation.simulate import (
-    Circumstances,
-    LoadFigures,
-    compiled_catalogue,
-    fresh,
-    new_simulation,
-    outcomes_of,
-    play,
-)
+from bes_training.simulation.circumstances import Circumstances, LoadFigures
+from bes_training.simulation.simulate import compiled_catalogue, fresh, new_simulation, outcomes_of, play
 from bes_training.workloads.training import training_workload
 from bes_training.workloads.workload import Setting, Workload
 
 Float = NDArray[np.float64]
 INTERVALS = (0.0, 1.0, 5.0, 15.0)
-MAX_SKEW_SECONDS = 30.0
 DEATH_SHARE = 0.1
 
 
@@ -46,19 +38,17 @@ def draw_trace(generator: np.random.Generator, scenario: Scenario, setting: Sett
     plain = generator.random() < 0.5
     workload = training_workload(generator, setting, max_requests=requests, max_routers=1 if plain else 4)
     routers = int(workload.router.max(initial=0)) + 1
-    figures = LoadFigures.live(routers) if plain else _figures(generator, routers)
     engines = sum(model.max_replicas for model in scenario.models)
+    figures = LoadFigures.live(routers) if plain else _figures(generator, routers, engines)
     deaths = _deaths(generator, engines, workload.duration) if generator.random() < DEATH_SHARE else ()
     return Trace(workload, Circumstances(figures=figures, deaths=deaths))
 
 
-def _figures(generator: np.random.Generator, routers: int) -> LoadFigures:
+def _figures(generator: np.random.Generator, routers: int, engines: int) -> LoadFigures:
     interval = float(generator.choice(INTERVALS))
     if interval == 0.0:
         return LoadFigures.live(routers)
-    drawn = LoadFigures.old(routers, interval, generator)
-    skew = tuple(float(each) for each in generator.uniform(0.0, MAX_SKEW_SECONDS, routers) * (generator.random() < 0.2))
-    return LoadFigures(drawn.interval, drawn.phase, drawn.delay, tuple(-each for each in skew))
+    return LoadFigures.old(routers, engines, interval, generator)
 
 
 def _deaths(generator: np.random.Generator, engines: int, duration: float) -> tuple[tuple[float, int, bool], ...]:

@@ -10,7 +10,8 @@ from bes_training.evaluation.base_rate import largest_model, measure_base
 from bes_training.evaluation.contestants import rule_of, simulated
 from bes_training.evolution.traces import Field, Trace, draw_trace
 from bes_training.learning.settings import TrainingSettings
-from bes_training.simulation.simulate import Circumstances, compiled_catalogue
+from bes_training.simulation.circumstances import Circumstances
+from bes_training.simulation.simulate import compiled_catalogue
 from bes_training.workloads.suite import load_suite
 from bes_training.workloads.traces import Part
 from bes_training.workloads.workload import Setting

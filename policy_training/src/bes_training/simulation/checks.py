@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from bes_router.policy import candidates, paper
 from bes_router.policy.defaults import default_parameters
 from bes_router.policy.layout import Catalogue
+from bes_training.simulation.circumstances import LoadFigures
 from bes_training.workloads.workload import Workload
 
 Float = NDArray[np.float64]
@@ -30,19 +31,26 @@ def check_workload(catalogue: Catalogue, workload: Workload, routers: int) -> No
             raise ValueError(f"workload {workload.id!r}: {what} holds {lengths.min()}; lengths are counts of tokens")
 
 
-def check_figures(
-    interval: tuple[float, ...], phase: tuple[float, ...], delay: tuple[float, ...], skew: tuple[float, ...]
-) -> None:
-    """One entry per router in each, and a scrape that becomes visible before the next one is made."""
-    if not len(interval) == len(phase) == len(delay) == len(skew) > 0:
-        raise ValueError("load figures need one entry per router in interval, phase, delay and skew")
-    for router, (each, late) in enumerate(zip(interval, delay, strict=True)):
-        if not each >= 0.0:
-            raise ValueError(f"router {router}: an interval of {each} s; give seconds, 0 (live) or infinity (never)")
-        if each > 0.0 and not 0.0 <= late < each:
+def check_figures(figures: LoadFigures, engines: int) -> None:
+    """A phase per engine where there are scrapes, and polls that are answered before the next one is made."""
+    if not figures.polls:
+        raise ValueError("load figures need one entry per router in polls")
+    if not figures.interval >= 0.0:
+        raise ValueError(f"an interval of {figures.interval} s; give seconds, 0 (live) or infinity (never)")
+    if not figures.outage[0] <= figures.outage[1]:
+        raise ValueError(f"the outage {figures.outage} must begin before it ends")
+    if not 0.0 < figures.interval < math.inf:
+        return
+    if len(figures.phases) != engines:
+        raise ValueError(f"load figures have {len(figures.phases)} phases, one per engine ({engines}) is needed")
+    for router, poll in enumerate(figures.polls):
+        if not 0.0 <= poll.delay < poll.interval:
             raise ValueError(
-                f"router {router}: a delay of {late} s must lie in 0..interval ({each} s), else no scrape arrives"
+                f"router {router}: a delay of {poll.delay} s must lie in 0..interval ({poll.interval} s) of its polls, "
+                "else no answer arrives"
             )
+        if not 0.0 <= poll.lag < figures.interval:
+            raise ValueError(f"router {router}: a lag of {poll.lag} s must lie in 0..interval ({figures.interval} s)")
 
 
 def check_deaths(catalogue: Catalogue, deaths: tuple[tuple[float, int, bool], ...]) -> None:

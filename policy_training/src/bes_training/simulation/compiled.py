@@ -29,6 +29,7 @@ PLAIN = (
     "bes_router.policy.scorer",
     "bes_router.policy.paper",
     "bes_training.simulation.engines",
+    "bes_training.simulation.scrapes",
     "bes_training.simulation.brain",
     "bes_training.simulation.kernel",
     "bes_training.dqn.environment",

@@ -12,6 +12,7 @@ from bes_router.policy.layout import Catalogue, Decision, LoadView, RoutingReque
 from bes_router.policy.reward import reward_share
 from bes_training.simulation import engines as fleet
 from bes_training.simulation.brain import Brain, choose
+from bes_training.simulation.scrapes import Figures, happen, look_live, tracker_of
 from bes_training.simulation.state import EngineState
 
 Array = Any  # numpy arrays; numba types them
@@ -41,19 +42,6 @@ class Outcome(NamedTuple):
     status: Array
 
 
-class Figures(NamedTuple):
-    """How routers see load: R routers. ``interval`` 0 means live figures."""
-
-    interval: Array
-    delay: Array
-    skew: Array
-    next_scrape: Array
-    due: Array  # when the pending scrape becomes visible; infinity: none pending
-    at: Array
-    counts: Array  # [R, E]
-    own: Array  # [R, E]
-
-
 class Deaths(NamedTuple):
     """Engines that die and return, sorted by time; ``cursor[0]`` is the next one."""
 
@@ -76,26 +64,6 @@ class Simulation(NamedTuple):
     max_in_flight: int
 
 
-def tracker_of(trackers: Any, router: int) -> blend.Tracker:
-    """One router's rows."""
-    return blend.Tracker(
-        trackers.own[router],
-        trackers.own_model[router],
-        trackers.others[router],
-        trackers.known[router],
-        trackers.load[router],
-        trackers.model_load[router],
-        trackers.gpu_load[router],
-        trackers.gpu_busy[router],
-        trackers.ready[router],
-        trackers.ready_count[router],
-        trackers.sent_engine[router],
-        trackers.sent_gpu[router],
-        trackers.last_engine[router],
-        trackers.scalars[router],
-    )
-
-
 def settle(simulation: Simulation, slot: int, how: int, now: float) -> None:
     """A request ended: its share of the quality, and one less in its router's count."""
     requests = simulation.requests
@@ -107,6 +75,7 @@ def settle(simulation: Simulation, slot: int, how: int, now: float) -> None:
         measured = simulation.fleet.first_at[slot] if simulation.catalogue.first_token[task] else now
         outcome.share[slot] = reward_share(measured - requests.time[slot], requests.full[slot], requests.zero[slot])
     tracker = tracker_of(simulation.trackers, requests.router[slot])
+    simulation.figures.ended[outcome.engine[slot]] += 1.0
     blend.finished(simulation.catalogue, tracker, outcome.engine[slot])
 
 
@@ -118,24 +87,13 @@ def settle_done(simulation: Simulation, now: float) -> None:
     state.done_count[0] = 0
 
 
-def scrape(simulation: Simulation, router: int, now: float) -> None:
-    """Copy the true counts and the router's own at this instant; they become visible after the delay."""
-    figures = simulation.figures
-    for engine in range(len(simulation.catalogue.engine_model)):
-        figures.counts[router, engine] = fleet.in_flight(simulation.fleet, engine)
-        figures.own[router, engine] = simulation.trackers.own[router, engine]
-    figures.at[router] = now
-    figures.due[router] = now + figures.delay[router]
-    figures.next_scrape[router] = now + figures.interval[router]
-
-
 def die_or_return(simulation: Simulation, now: float) -> None:
     """The next entry of the deaths happens."""
     deaths = simulation.deaths
     index = deaths.cursor[0]
     deaths.cursor[0] = index + 1
     engine = deaths.engine[index]
-    for router in range(len(simulation.figures.interval)):
+    for router in range(len(simulation.figures.every)):
         tracker = tracker_of(simulation.trackers, router)
         blend.set_ready(simulation.catalogue, tracker, engine, deaths.ready[index])
     if deaths.ready[index] == 0:
@@ -155,18 +113,16 @@ def advance(simulation: Simulation, until: float) -> None:
             if state.next[other] < state.next[gpu]:
                 gpu = other
         instant = state.next[gpu]
-        router = -1
-        for other in range(len(figures.next_scrape)):
-            if figures.next_scrape[other] < instant and figures.next_scrape[other] <= until:
-                instant = figures.next_scrape[other]
-                router = other
+        of_figures = figures.next[0] < instant and figures.next[0] <= until
+        if of_figures:
+            instant = figures.next[0]
         dying = deaths.cursor[0] < len(deaths.time) and deaths.time[deaths.cursor[0]] <= min(instant, until)
         if dying:
             die_or_return(simulation, deaths.time[deaths.cursor[0]])
         elif instant > until or instant == inf:
             return
-        elif router >= 0:
-            scrape(simulation, router, instant)
+        elif of_figures:
+            happen(figures, state, simulation.trackers, instant)
         else:
             fleet.step(simulation.catalogue, state, gpu)
             if state.done_count[0] > 0:
@@ -174,17 +130,11 @@ def advance(simulation: Simulation, until: float) -> None:
 
 
 def look(simulation: Simulation, router: int, now: float) -> LoadView:
-    """A router's view at ``now``, with the figures that have reached it."""
+    """A router's view at ``now``. A router that is alone and sees live knows everything from its own counts."""
     figures = simulation.figures
     tracker = tracker_of(simulation.trackers, router)
-    if figures.interval[router] == 0.0 and len(figures.interval) > 1:
-        for engine in range(len(simulation.catalogue.engine_model)):
-            figures.counts[router, engine] = fleet.in_flight(simulation.fleet, engine)
-        blend.snapshot(tracker, figures.counts[router], tracker.own, now)
-    elif figures.due[router] <= now:
-        figures.due[router] = inf
-        at = figures.at[router] + figures.skew[router]
-        blend.snapshot(tracker, figures.counts[router], figures.own[router], at)
+    if figures.live[0] == 1 and len(figures.every) > 1:
+        look_live(figures, simulation.fleet, tracker, router, now)
     blend.refresh(simulation.catalogue, tracker, now)
     return blend.view_of(tracker, now)
 
@@ -246,8 +196,7 @@ def run(simulation: Simulation, brain: Brain) -> None:
 
 def finish_all(simulation: Simulation) -> None:
     """Let everything in flight end. Scrapes stop: nobody decides any more."""
-    for router in range(len(simulation.figures.next_scrape)):
-        simulation.figures.next_scrape[router] = inf
+    simulation.figures.next[0] = inf
     state = simulation.fleet
     while True:
         latest = inf

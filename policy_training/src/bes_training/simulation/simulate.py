@@ -1,6 +1,5 @@
 """The simulator's door: a scenario, a workload and a policy in; what became of every request out."""
 
-from dataclasses import dataclass, field
 from functools import cache
 from math import inf
 from typing import NamedTuple
@@ -16,8 +15,10 @@ from bes_router.policy.layout import Catalogue
 from bes_router.policy.tracker import new_tracker
 from bes_training.simulation import checks, kernel
 from bes_training.simulation.brain import LEARNED, PAPER, Brain
+from bes_training.simulation.circumstances import Circumstances, new_figures
 from bes_training.simulation.compiled import compiled
 from bes_training.simulation.engines import FINISHED
+from bes_training.simulation.scrapes import Figures
 from bes_training.simulation.state import EngineState, new_engine_state
 from bes_training.workloads.workload import Workload
 
@@ -41,42 +42,6 @@ class Outcomes(NamedTuple):
     status: Int
 
 
-@dataclass(frozen=True)
-class LoadFigures:
-    """How the routers learn of the load, one entry per router. Interval 0: live.
-
-    Seconds: ``interval`` between scrapes, ``phase`` of the first, ``delay`` until it is visible, ``skew`` of clocks.
-    """
-
-    interval: tuple[float, ...] = (0.0,)
-    phase: tuple[float, ...] = (0.0,)
-    delay: tuple[float, ...] = (0.0,)
-    skew: tuple[float, ...] = (0.0,)
-
-    @staticmethod
-    def live(routers: int) -> "LoadFigures":
-        """Live figures for ``routers`` routers."""
-        zeros = (0.0,) * routers
-        return LoadFigures(zeros, zeros, zeros, zeros)
-
-    @staticmethod
-    def old(routers: int, interval: float, generator: np.random.Generator) -> "LoadFigures":
-        """Scrapes every ``interval`` seconds, each router in a phase of its own, visible 50 ms later."""
-        phase = tuple(float(each) for each in generator.uniform(0.0, interval, routers))
-        return LoadFigures((interval,) * routers, phase, (0.05,) * routers, (0.0,) * routers)
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """What a run has beside its workload: load figures, deaths (instant, engine, ready), deadlines, aborts."""
-
-    figures: LoadFigures = field(default_factory=LoadFigures)
-    deaths: tuple[tuple[float, int, bool], ...] = ()
-    deadline_factor: float = 1.0
-    abort_all: bool = False
-    """Drop expired requests whatever their task says (the DQN's training needs it)."""
-
-
 def arrays_of(catalogue: Catalogue) -> Catalogue:
     """The same catalogue with numpy arrays."""
     return Catalogue._make(_array(values) for values in catalogue)
@@ -94,8 +59,8 @@ def new_simulation(
     """A run at its beginning; ``catalogue`` holds arrays. Raises ValueError where something does not fit it."""
     given = circumstances or Circumstances()
     count = len(workload.time)
-    routers = len(given.figures.interval)
-    checks.check_figures(given.figures.interval, given.figures.phase, given.figures.delay, given.figures.skew)
+    routers = len(given.figures.polls)
+    checks.check_figures(given.figures, len(catalogue.engine_model))
     checks.check_workload(catalogue, workload, routers)
     checks.check_deaths(catalogue, given.deaths)
     checks.check_deadline_factor(given.deadline_factor)
@@ -113,9 +78,6 @@ def new_simulation(
         done=np.zeros(count + 1, dtype=np.int64),
         done_how=np.zeros(count + 1, dtype=np.int64),
     )
-    engines = len(catalogue.engine_model)
-    figures = given.figures
-    live = np.array(figures.interval) == 0.0
     return kernel.Simulation(
         catalogue=catalogue,
         fleet=fleet,
@@ -130,16 +92,7 @@ def new_simulation(
             np.zeros(count),
             np.full(count, kernel.PENDING),
         ),
-        figures=kernel.Figures(
-            np.array(figures.interval),
-            np.array(figures.delay),
-            np.array(figures.skew),
-            np.where(live, inf, np.array(figures.phase)),
-            np.full(routers, inf),
-            np.full(routers, blend.LONG_AGO),
-            np.zeros((routers, engines)),
-            np.zeros((routers, engines)),
-        ),
+        figures=new_figures(given.figures, len(catalogue.engine_model)),
         deaths=kernel.Deaths(
             np.array([at for at, _, _ in given.deaths], dtype=np.float64),
             np.array([engine for _, engine, _ in given.deaths], dtype=np.int64),
@@ -156,7 +109,7 @@ def fresh(simulation: kernel.Simulation) -> kernel.Simulation:
         fleet=EngineState._make(np.array(values) for values in simulation.fleet),
         trackers=blend.Tracker._make(np.array(values) for values in simulation.trackers),
         outcome=kernel.Outcome._make(values.copy() for values in simulation.outcome),
-        figures=kernel.Figures._make(values.copy() for values in simulation.figures),
+        figures=Figures._make(values.copy() for values in simulation.figures),
         deaths=simulation.deaths._replace(cursor=simulation.deaths.cursor.copy()),
     )
 

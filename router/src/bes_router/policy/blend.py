@@ -1,8 +1,12 @@
 """The blended view: what one router believes of the load, from its own requests (exact) and a snapshot of any age.
 
 Per engine: in flight = own + w * (snapshot - own at the snapshot's instant) + (1 - w) * (1/share - 1) * mean own at
-that model, with w = exp(-age / 0.3 s). Own sends and finishes count at once; the others' part is computed anew at most
-every 20 ms. Loaded plainly by the router and compiled by the simulator.
+that model, with w = exp(-age / 0.3 s), each engine's figure with its own age. Own sends and finishes count at once; the
+others' part is computed anew at most every 20 ms. Loaded plainly by the router and compiled by the simulator.
+
+The share of the traffic that is this router's is its part of the requests that everybody finished, where older ones
+weigh at most as much as `MEMORY_REQUESTS`. A sample that differs from those before it by more than `SURPRISE` standard
+errors is a change and no noise: what was counted before it is forgotten.
 """
 
 import math
@@ -14,13 +18,17 @@ FRESH_SECONDS = 0.3  # memory of a snapshot
 REFRESH_SECONDS = 0.02
 FAST_SECONDS = 0.5
 SLOW_SECONDS = 2.0
-SHARE_SECONDS = 10.0
+MEMORY_REQUESTS = 1000.0
+ENOUGH_REQUESTS = 100.0  # a sample of fewer waits for more before it is judged
+SURPRISE = 4.0
+TURNOVER_SECONDS = 1.0  # figures of requests in flight this far apart count others; nearer ones repeat themselves
 LEAST_SHARE = 0.02
 LONG_AGO = -1e9
 
 # Places in `Tracker.scalars`
-RATE_FAST, RATE_SLOW, RATE_AT, SHARE, SNAPSHOT_AT, REFRESHED_AT, TOTAL, OWN_MEAN, ALL_MEAN = range(9)
-SCALARS = 9
+RATE_FAST, RATE_SLOW, RATE_AT, SHARE, SNAPSHOT_AT, REFRESHED_AT, TOTAL = range(7)
+OWN_COUNTED, ALL_COUNTED, OWN_RECENT, ALL_RECENT = range(7, 11)  # requests that the share is learned from
+SCALARS = 11
 
 
 class Tracker(NamedTuple):
@@ -28,8 +36,10 @@ class Tracker(NamedTuple):
 
     own: MutableFloats  # [E]
     own_model: MutableFloats  # [M] over ready engines
+    ended: MutableFloats  # [E] own requests that ended so far
     others: MutableFloats  # [E] snapshot less own at its instant; unknown = 0 with known = 0
     known: MutableInts  # [E] 1 = the snapshot covers this engine
+    figure_at: MutableFloats  # [E] the instant at which the engine's figure was true
     load: MutableFloats  # [E]
     model_load: MutableFloats  # [M]
     gpu_load: MutableFloats  # [G]
@@ -85,6 +95,7 @@ def sent(catalogue: Catalogue, tracker: Tracker, engine: int, now: float) -> Non
 def finished(catalogue: Catalogue, tracker: Tracker, engine: int) -> None:
     """Count the end, however it came, of a request that this router had sent to ``engine``."""
     tracker.own[engine] -= 1.0
+    tracker.ended[engine] += 1.0
     if tracker.ready[engine]:
         tracker.own_model[catalogue.engine_model[engine]] -= 1.0
     tracker.scalars[TOTAL] -= 1.0
@@ -103,30 +114,71 @@ def set_ready(catalogue: Catalogue, tracker: Tracker, engine: int, ready: int) -
     tracker.model_load[model] += sign * tracker.load[engine]
 
 
-def snapshot(tracker: Tracker, counts: Floats, own_then: Floats, at: float) -> None:
-    """Take cluster figures (requests in flight per engine, below 0 = unknown) that were true at instant ``at``.
+def snapshot(
+    tracker: Tracker, counts: Floats, own_then: Floats, at: Floats, own_served: float, all_served: float
+) -> None:
+    """Take cluster figures: requests in flight per engine (below 0 = unknown), each true at its own instant ``at``.
 
-    They also say which share of the traffic is this router's: its part of all requests in flight, averaged over 10 s.
+    ``own_served`` of the ``all_served`` requests that ended between the newest figures and those before them were this
+    router's; below 0 where that is not known. Then the requests in flight say which share of the traffic is its own.
     """
+    scalars = tracker.scalars
+    newest = scalars[SNAPSHOT_AT]
     own = 0.0
     everybody = 0.0
     for engine in range(len(counts)):
-        if counts[engine] >= 0.0:
-            tracker.known[engine] = 1
-            tracker.others[engine] = max(0.0, counts[engine] - own_then[engine])
-            own += own_then[engine]
-            everybody += max(counts[engine], own_then[engine])
-        else:
+        if counts[engine] < 0.0:
             tracker.known[engine] = 0
             tracker.others[engine] = 0.0
-    scalars = tracker.scalars
-    memory = math.exp(-max(0.0, at - scalars[SNAPSHOT_AT]) / SHARE_SECONDS)
-    scalars[OWN_MEAN] = memory * scalars[OWN_MEAN] + (1.0 - memory) * own
-    scalars[ALL_MEAN] = memory * scalars[ALL_MEAN] + (1.0 - memory) * everybody
-    if scalars[ALL_MEAN] > 0.0:
-        scalars[SHARE] = min(1.0, max(LEAST_SHARE, scalars[OWN_MEAN] / scalars[ALL_MEAN]))
-    scalars[SNAPSHOT_AT] = at
+            continue
+        if tracker.known[engine] == 0 or at[engine] > tracker.figure_at[engine]:
+            own += own_then[engine]
+            everybody += max(counts[engine], own_then[engine])
+        tracker.known[engine] = 1
+        tracker.others[engine] = max(0.0, counts[engine] - own_then[engine])
+        tracker.figure_at[engine] = at[engine]
+        newest = max(newest, at[engine])
+    if all_served >= 0.0:
+        learn_share(tracker, own_served, max(own_served, all_served))
+    else:
+        weight = 1.0 - math.exp(-(newest - scalars[SNAPSHOT_AT]) / TURNOVER_SECONDS)
+        learn_share(tracker, weight * own, weight * everybody)
+    scalars[SNAPSHOT_AT] = newest
     scalars[REFRESHED_AT] = LONG_AGO
+
+
+def learn_share(tracker: Tracker, own: float, everybody: float) -> None:
+    """``own`` of ``everybody``'s newest requests were this router's."""
+    scalars = tracker.scalars
+    scalars[OWN_RECENT] += own
+    scalars[ALL_RECENT] += everybody
+    own = scalars[OWN_RECENT]
+    everybody = scalars[ALL_RECENT]
+    if everybody <= 0.0:
+        return
+    own_before = scalars[OWN_COUNTED]
+    all_before = scalars[ALL_COUNTED]
+    if everybody >= ENOUGH_REQUESTS and contradicted(own, everybody, own_before, all_before):
+        own_before = 0.0
+        all_before = 0.0
+    share = (own + own_before) / (everybody + all_before)
+    scalars[SHARE] = min(1.0, max(LEAST_SHARE, share))
+    if everybody >= ENOUGH_REQUESTS:
+        remembered = min(MEMORY_REQUESTS, everybody + all_before)
+        scalars[OWN_COUNTED] = share * remembered
+        scalars[ALL_COUNTED] = remembered
+        scalars[OWN_RECENT] = 0.0
+        scalars[ALL_RECENT] = 0.0
+
+
+def contradicted(own: float, everybody: float, own_before: float, all_before: float) -> bool:
+    """Whether two samples of the traffic have different shares of this router (a two-sided test of two proportions)."""
+    if all_before <= 0.0:
+        return False
+    together = (own + own_before) / (everybody + all_before)
+    variance = together * (1.0 - together) * (1.0 / everybody + 1.0 / all_before)
+    difference = own / everybody - own_before / all_before
+    return difference * difference > SURPRISE * SURPRISE * variance
 
 
 def refresh(catalogue: Catalogue, tracker: Tracker, now: float) -> None:
@@ -135,9 +187,7 @@ def refresh(catalogue: Catalogue, tracker: Tracker, now: float) -> None:
     if now - scalars[REFRESHED_AT] < REFRESH_SECONDS:
         return
     scalars[REFRESHED_AT] = now
-    weight = math.exp(-max(0.0, now - scalars[SNAPSHOT_AT]) / FRESH_SECONDS)
-    share = scalars[SHARE]
-    unseen = 1.0 / share - 1.0
+    unseen = 1.0 / scalars[SHARE] - 1.0
     for gpu in range(len(tracker.gpu_load)):
         tracker.gpu_load[gpu] = 0.0
         tracker.gpu_busy[gpu] = 0.0
@@ -145,7 +195,10 @@ def refresh(catalogue: Catalogue, tracker: Tracker, now: float) -> None:
         mean_own = tracker.own_model[model] / tracker.ready_count[model] if tracker.ready_count[model] else 0.0
         total = 0.0
         for engine in range(catalogue.model_first[model], catalogue.model_first[model + 1]):
-            fresh = weight if tracker.known[engine] else 0.0
+            age = now - tracker.figure_at[engine]
+            fresh = 0.0
+            if tracker.known[engine]:
+                fresh = math.exp(-age / FRESH_SECONDS) if age > 0.0 else 1.0
             load = tracker.own[engine] + fresh * tracker.others[engine] + (1.0 - fresh) * unseen * mean_own
             tracker.load[engine] = load
             gpu = catalogue.engine_gpu[engine]

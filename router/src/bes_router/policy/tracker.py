@@ -18,8 +18,10 @@ def new_tracker(catalogue: Catalogue, now: float, share: float = 1.0) -> blend.T
     return blend.Tracker(
         own=[0.0] * engines,
         own_model=[0.0] * models,
+        ended=[0.0] * engines,
         others=[0.0] * engines,
         known=[0] * engines,
+        figure_at=[blend.LONG_AGO] * engines,
         load=[0.0] * engines,
         model_load=[0.0] * models,
         gpu_load=[0.0] * gpus,
@@ -44,6 +46,11 @@ class LoadTracker:
     def own(self) -> Floats:
         """This router's requests in flight per engine."""
         return self._state.own
+
+    @property
+    def finished_own(self) -> Floats:
+        """This router's requests that ended, however, per engine since the beginning."""
+        return self._state.ended
 
     @property
     def in_flight(self) -> int:
@@ -71,13 +78,22 @@ class LoadTracker:
         """Say whether ``engine`` may be chosen."""
         blend.set_ready(self._catalogue, self._state, engine, int(ready))
 
-    def snapshot(self, counts: Sequence[float | None], own_then: Floats, at: float) -> None:
-        """Take figures of requests in flight per engine, true at ``at`` when `own` was ``own_then``.
+    def snapshot(
+        self,
+        counts: Sequence[float | None],
+        own_then: Floats,
+        at: Sequence[float],
+        served: tuple[float, float] | None = None,
+    ) -> None:
+        """Take figures of requests in flight per engine, each true at its ``at`` when `own` was ``own_then``.
 
-        None, or a number that is no count, means unknown.
+        None, or a number that is no count, means unknown. ``served``: how many requests this router and everybody
+        finished on the engines whose figure is new, between that figure and the one before it; None where the engines
+        do not say. Count each such span once: it is where the share of the traffic is learned from.
         """
         known = [-1.0 if count is None or not math.isfinite(count) else count for count in counts]
-        blend.snapshot(self._state, known, own_then, at)
+        own_served, all_served = served or (-1.0, -1.0)
+        blend.snapshot(self._state, known, own_then, at, own_served, all_served)
 
     def view(self, now: float) -> LoadView:
         """The load as believed at ``now``. It shares this object's lists: decide before anything else happens."""
