@@ -17,6 +17,7 @@ MAX_CHUNK_LINE = 256  # a chunk's size with extensions; real ones have a few byt
 MAX_TRAILER = 4096
 _HEX = frozenset(b"0123456789abcdefABCDEF")
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})  # at most once each
+OWN_PREFIX = b"x-bes-"  # of the fields that are between clients and the router; at most once each, too
 # Not for the engine: hop-by-hop fields (RFC 9110, 7.6.1), what the router writes itself, and the client's credentials,
 # which are meant for this service and not for the program behind it.
 NOT_FORWARDED = _FRAMING | {
@@ -37,7 +38,10 @@ _PLAIN_LENGTH = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ?([0-9]{1,18})\r\n")
 
 
 class RequestHead:
-    """One request's head. Field names are lower case; ``forwarded`` are the fields that travel on, as bytes."""
+    """One request's head. Field names are lower case; ``forwarded`` are the fields that travel on, as bytes.
+
+    ``own`` are those meant for the router alone, by name.
+    """
 
     __slots__ = (
         "chunked",
@@ -47,6 +51,7 @@ class RequestHead:
         "headers",
         "keep_alive",
         "method",
+        "own",
         "path",
         "target",
     )
@@ -56,6 +61,7 @@ class RequestHead:
         self.target = b""
         self.path = b""  # of the target, see path_of
         self.headers: list[Header] = []
+        self.own: dict[bytes, bytes] = {}
         self.forwarded = b""
         self.content_length = 0
         self.chunked = False
@@ -114,12 +120,12 @@ def _read_fields(head: RequestHead) -> None:
     named: frozenset[bytes] | set[bytes] = frozenset()
     for field in head.headers:
         name = field[0]
-        if name not in NOT_FORWARDED:
+        if name.startswith(OWN_PREFIX):
+            _once(head.own, field)
+        elif name not in NOT_FORWARDED:
             kept.append(field)
         elif name in _FRAMING:
-            if name in seen:
-                raise MalformedMessageError(f"the header field {name.decode()} is there twice; send it once")
-            seen[name] = field[1]
+            _once(seen, field)
         elif name == b"connection":
             named = named | tokens(field[1])
     if b"host" not in seen:
@@ -128,6 +134,13 @@ def _read_fields(head: RequestHead) -> None:
     head.forwarded = b"".join([b"%b: %b\r\n" % field for field in kept if field[0] not in named])
     _read_framing(head, seen.get(b"content-length"), seen.get(b"transfer-encoding"))
     head.expects_continue = seen.get(b"expect", b"").lower() == b"100-continue"
+
+
+def _once(seen: dict[bytes, bytes], field: Header) -> None:
+    name, value = field
+    if name in seen:
+        raise MalformedMessageError(f"the header field {name.decode()} is there twice; send it once")
+    seen[name] = value
 
 
 def _read_framing(head: RequestHead, length: bytes | None, coding: bytes | None) -> None:

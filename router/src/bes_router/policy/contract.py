@@ -1,6 +1,6 @@
 """The one-method seam between whoever holds a request and whoever decides about it."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bes_router.policy.layout import Decision, LoadView, RoutingRequest
 
@@ -15,4 +15,13 @@ class Policy(Protocol):
 
     def choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:
         """Pick a model and an engine at instant ``now``; ``Decision.engine`` is -1 where no model is eligible."""
+        ...
+
+
+@runtime_checkable
+class Weighing(Protocol):
+    """A policy that says what it thinks of every model; asked only when somebody wants a decision explained."""
+
+    def weigh(self, request: RoutingRequest, view: LoadView, now: float) -> list[tuple[int, float]]:
+        """For every eligible model the engine that it would take and that one's score; the highest score wins."""
         ...

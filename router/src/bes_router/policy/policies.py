@@ -15,7 +15,7 @@ from bes_router.policy.artifact import Artifact
 from bes_router.policy.layout import Catalogue, Decision, LoadView, RoutingRequest
 from bes_router.policy.paper import observe_paper, width_of
 from bes_router.policy.reward import eligible
-from bes_router.policy.rules import choose_by_rule
+from bes_router.policy.rules import GATE, choose_by_rule, place_by, rule_score
 
 NOWHERE = Decision(-1, -1)
 
@@ -33,6 +33,18 @@ class RulePolicy:
     def choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:
         """See `contract.Policy`."""
         return choose_by_rule(self._catalogue, view, request, now, self._kind, self._placement, self._parameters)
+
+    def weigh(self, request: RoutingRequest, view: LoadView, now: float) -> list[tuple[int, float]]:
+        """See `contract.Weighing`."""
+        catalogue, parameters = self._catalogue, self._parameters
+        engines = [
+            place_by(catalogue, view, request, now, self._placement, parameters[GATE], model)
+            for model in range(len(catalogue.context))
+            if eligible(catalogue, view, request, model)
+        ]
+        return [
+            (engine, rule_score(catalogue, view, request, now, engine, self._kind, parameters)) for engine in engines
+        ]
 
 
 class LearnedPolicy:
@@ -57,14 +69,27 @@ class LearnedPolicy:
 
     def choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:
         """See `contract.Policy`."""
-        count = candidates.observe(
-            self._catalogue, view, request, now, self._base, 1, self._engines, self._scores, self._features
-        )
+        count = self._observe(request, view, now)
         if count == 0:
             return NOWHERE
         scores = self.scores(count)
         engine = self._engines[int(scores.argmax())]
         return Decision(self._catalogue.engine_model[engine], engine)
+
+    def weigh(self, request: RoutingRequest, view: LoadView, now: float) -> list[tuple[int, float]]:
+        """See `contract.Weighing`."""
+        count = self._observe(request, view, now)
+        best: dict[int, tuple[int, float]] = {}
+        for engine, score in zip(self._engines[:count], self.scores(count).tolist(), strict=True):
+            model = self._catalogue.engine_model[engine]
+            if model not in best or score > best[model][1]:
+                best[model] = (engine, score)
+        return list(best.values())
+
+    def _observe(self, request: RoutingRequest, view: LoadView, now: float) -> int:
+        return candidates.observe(
+            self._catalogue, view, request, now, self._base, 1, self._engines, self._scores, self._features
+        )
 
     def scores(self, count: int) -> NDArray[np.float64]:
         """Scores of the ``count`` candidates last observed."""
@@ -104,6 +129,14 @@ class PaperPolicy:
         values = self.values()
         model = max(allowed, key=values.__getitem__)
         return Decision(model, place.least_loaded(catalogue, view, model))
+
+    def weigh(self, request: RoutingRequest, view: LoadView, now: float) -> list[tuple[int, float]]:  # noqa: ARG002
+        """See `contract.Weighing`."""
+        catalogue = self._catalogue
+        allowed = [model for model in range(len(catalogue.context)) if eligible(catalogue, view, request, model)]
+        observe_paper(catalogue, view, request, self._inputs)
+        values = self.values()
+        return [(place.least_loaded(catalogue, view, model), values[model]) for model in allowed]
 
     def values(self) -> list[float]:
         """The network's value of every model for the observation last made."""
