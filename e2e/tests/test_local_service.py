@@ -112,11 +112,20 @@ def test_sigterm_ends_everything(up: Up) -> None:
     assert all_gone(up.children, 1.0)
 
 
-def test_a_port_that_is_taken_is_one_clear_error_and_nothing_is_left(small_service: Path, up: Up) -> None:
+def test_a_port_that_is_taken_is_one_clear_error_and_nothing_is_left(
+    small_service: Path, up: Up, tmp_path: Path
+) -> None:
     port = re.search(r":(\d+)/v1", up.curl)[1]  # type: ignore[index]
+    (tmp_path / "temporary").mkdir()
     second = subprocess.run(
-        bes("local", "up", str(small_service), "--port", port), capture_output=True, text=True, timeout=30, check=False
+        bes("local", "up", str(small_service), "--port", port),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
     )
+    assert list((tmp_path / "temporary").iterdir()) == []
     assert second.returncode == 4
     assert "router ended with exit code" in second.stderr
     assert not second.stderr.startswith("Traceback")

@@ -1,9 +1,12 @@
 """`bes local up FILE`: a whole service on this machine until Ctrl-C."""
 
 import argparse
+import contextlib
+import shutil
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -15,7 +18,7 @@ from bes_api.documents import the_service
 from bes_api.router_config import DirectLoad
 from bes_api.scenario_of import scenario_of
 from bes_api.service import BestEffortService, PolicyType
-from bes_lab.errors import TargetError
+from bes_lab.errors import ChildError, TargetError
 from bes_lab.local.policies import choice_of, name_of, own_policy
 from bes_lab.local.service import LocalService, Plan, curl_line
 
@@ -35,7 +38,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="instead of the service's: a rule (DeadlineAware, Priced, Threshold) or a model, with /PLACEMENT if "
         "wanted, or an artifact's folder",
     )
-    up.add_argument("--logs", type=Path, metavar="FOLDER", help="where logs go (default: a new temporary folder)")
+    up.add_argument(
+        "--logs",
+        type=Path,
+        metavar="FOLDER",
+        help="where logs go (default: a temporary folder that goes at the end, but stays where a process dies)",
+    )
     up.add_argument("--decision-log", type=Path, metavar="FILE", help="the router writes every decision there")
 
 
@@ -48,28 +56,49 @@ def run(arguments: argparse.Namespace) -> int:
     policy, fallback = own_policy(service)
     if arguments.policy is not None:
         policy = choice_of(arguments.policy, scenario)
-    folder = arguments.logs or Path(tempfile.mkdtemp(prefix=f"bes-{service.name}-"))
-    plan = Plan(
-        service.name,
-        scenario,
-        policy,
-        fallback,
-        direct_load(service),
-        folder,
-        arguments.host,
-        arguments.port,
-        arguments.decision_log,
-    )
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)  # also where a shell started us in the background with SIGINT ignored
+    with _logs(arguments.logs, service.name) as folder:
+        plan = Plan(
+            service.name,
+            scenario,
+            policy,
+            fallback,
+            direct_load(service),
+            folder,
+            arguments.host,
+            arguments.port,
+            arguments.decision_log,
+        )
+        try:
+            with LocalService(plan) as running:
+                _explain(service, plan, running, policy_is_given=arguments.policy is not None)
+                while True:
+                    time.sleep(LOOK_SECONDS)
+                    running.check()
+        except KeyboardInterrupt:
+            return 0
+
+
+@contextlib.contextmanager
+def _logs(named: Path | None, service: str) -> Iterator[Path]:
+    """The folder named, or a temporary one that goes with us; it stays where a process died while it served.
+
+    Of one that did not start the error tells all: its log's end.
+    """
+    if named is not None:
+        yield named
+        return
+    folder = Path(tempfile.mkdtemp(prefix=f"bes-{service}-"))
     try:
-        with LocalService(plan) as running:
-            _explain(service, plan, running, policy_is_given=arguments.policy is not None)
-            while True:
-                time.sleep(LOOK_SECONDS)
-                running.check()
-    except KeyboardInterrupt:
-        return 0
+        yield folder
+    except ChildError:
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def direct_load(service: BestEffortService) -> DirectLoad:
