@@ -62,6 +62,11 @@ class LoadTracker:
         """The share of the traffic that this router believes to be its own."""
         return self._state.scalars[blend.SHARE]
 
+    @property
+    def figures_at(self) -> float:
+        """The instant of the newest snapshot; long ago where there is none."""
+        return self._state.scalars[blend.SNAPSHOT_AT]
+
     def arrived(self, now: float) -> None:
         """Count an arrival; call it once per request, before `view`."""
         blend.arrived(self._state, now)
