@@ -43,6 +43,7 @@ LISTINGS: Mapping[str, Listing] = {
     "train": Listing("learn a policy for a service", "training"),
     "evaluate": Listing("compare policies on held-out workloads in the simulator", "training"),
     "replay": Listing("replay a trace against a URL, open loop", "lab"),
+    "profile": Listing("measure a running engine and fit its latency profile", "lab"),
     "router": Listing("route requests to the engines of one service", "router"),
     "engine": Listing("emulate one GPU with every engine placed on it", "lab"),
     "bench": Listing("measure router, decisions, simulator and learners", "lab"),

@@ -3,6 +3,7 @@
 from bes_lab.demo import DEMO
 from bes_lab.engine.command import ENGINE
 from bes_lab.local.command import LOCAL
+from bes_lab.profile.command import PROFILE
 from bes_lab.replay.command import REPLAY
 
-__all__ = ["DEMO", "ENGINE", "LOCAL", "REPLAY"]
+__all__ = ["DEMO", "ENGINE", "LOCAL", "PROFILE", "REPLAY"]

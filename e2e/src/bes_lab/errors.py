@@ -3,6 +3,7 @@
 BestEffortError
 ├── TraceError      a trace, clip or mix that cannot be read
 ├── TargetError     an URL that cannot be replayed to, or arguments that do not fit together
+├── ProfileError    an engine that cannot be profiled, or arguments with which nothing could be fitted
 ├── StartError      a process of a local run ended or was not ready in time; carries the tail of its log
 └── ChildError      a process of a local run ended while it served; carries the tail of its log
 """
@@ -19,6 +20,10 @@ class TraceError(BestEffortError):
 
 class TargetError(BestEffortError):
     """An URL that cannot be replayed to, or arguments that do not fit together."""
+
+
+class ProfileError(BestEffortError):
+    """An engine that cannot be profiled, or arguments with which nothing could be fitted."""
 
 
 class StartError(BestEffortError):

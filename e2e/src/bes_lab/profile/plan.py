@@ -1,0 +1,97 @@
+"""What is asked of an engine: bursts of equal requests for the fit, then an open loop of another mix for the check."""
+
+import random
+from dataclasses import dataclass
+
+from bes_lab.errors import ProfileError
+
+MAX_REQUESTS = 5000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the measurement; lengths in tokens."""
+
+    prompt_tokens: tuple[int, ...] = (32, 128, 512)
+    output_tokens: int = 48
+    concurrency: tuple[int, ...] = (1, 2, 4, 8)
+    repeats: int = 3
+    check_requests: int = 40
+    seed: int = 0
+    max_seconds: float = 300.0
+
+    def check(self) -> None:
+        """Raise ProfileError for what could not tell the constants apart, or would not be bounded."""
+        if len(set(self.prompt_tokens)) < 2 or min(self.prompt_tokens) < 1:
+            raise ProfileError("--prompt-tokens: give at least two lengths, such as 32,128,512")
+        if 1 not in self.concurrency or len(set(self.concurrency)) < 2 or min(self.concurrency) < 1:
+            raise ProfileError("--concurrency: give 1 and at least one more, such as 1,2,4,8")
+        if self.output_tokens < 8:
+            raise ProfileError(f"--output-tokens {self.output_tokens}: give at least 8, or steps cannot be timed")
+        if self.repeats < 1 or self.check_requests < 1:
+            raise ProfileError("--repeats and --check-requests: give at least 1")
+        if not 0 < self.max_seconds < 1e6:
+            raise ProfileError(f"--max-seconds {self.max_seconds:g}: give a number above 0")
+        if self.requests > MAX_REQUESTS:
+            raise ProfileError(
+                f"{self.requests} requests are more than {MAX_REQUESTS}: ask for fewer levels or repeats"
+            )
+
+    @property
+    def requests(self) -> int:
+        """Requests of the whole measurement, without the two that calibrate."""
+        bursts = len(self.prompt_tokens) * sum(self.concurrency) * self.repeats
+        return bursts + self.check_requests
+
+
+@dataclass(frozen=True)
+class Burst:
+    """``concurrency`` equal requests sent at one instant."""
+
+    prompt_tokens: int
+    output_tokens: int
+    concurrency: int
+
+
+@dataclass(frozen=True)
+class Due:
+    """One request of an open loop."""
+
+    second: float
+    prompt_tokens: int
+    output_tokens: int
+
+
+def bursts_of(settings: Settings) -> list[Burst]:
+    """Every combination, ``repeats`` times, each time in another order, so that drift hits all alike."""
+    generator = random.Random(settings.seed)
+    grid = [
+        Burst(prompt, settings.output_tokens, concurrency)
+        for prompt in settings.prompt_tokens
+        for concurrency in settings.concurrency
+    ]
+    return [burst for _ in range(settings.repeats) for burst in generator.sample(grid, len(grid))]
+
+
+def lengths_of_check(settings: Settings) -> list[tuple[int, int]]:
+    """Prompt and output of each request of the check: anything between the extremes, none of the fit's own shape."""
+    generator = random.Random(settings.seed + 1)
+    shortest, longest = min(settings.prompt_tokens), max(settings.prompt_tokens)
+    return [
+        (
+            round(shortest * (longest / shortest) ** generator.random()),
+            generator.randint(settings.output_tokens // 4, settings.output_tokens),
+        )
+        for _ in range(settings.check_requests)
+    ]
+
+
+def open_loop(settings: Settings, rate: float) -> list[Due]:
+    """The check's requests as a Poisson process of ``rate`` requests/s."""
+    generator = random.Random(settings.seed + 2)
+    second = 0.0
+    schedule = []
+    for prompt, output in lengths_of_check(settings):
+        second += generator.expovariate(rate)
+        schedule.append(Due(second, prompt, output))
+    return schedule
