@@ -82,7 +82,12 @@ def test_two_engines_of_a_time_sliced_gpu_slow_each_other(sliced_ports: dict[str
 
 def test_an_answer_counts_tokens_exactly(ports: dict[str, int]) -> None:
     answer = complete(ports["small"], "small", 37, 11).json
-    assert answer["usage"] == {"prompt_tokens": 37, "total_tokens": 48, "completion_tokens": 11}
+    assert answer["usage"] == {
+        "prompt_tokens": 37,
+        "total_tokens": 48,
+        "completion_tokens": 11,
+        "prompt_tokens_details": None,
+    }
     (choice,) = answer["choices"]  # type: ignore[misc]
     assert len(choice["text"].split()) == 11
     assert choice["finish_reason"] == "length"
@@ -92,7 +97,12 @@ def test_a_list_of_token_ids_is_counted(ports: dict[str, int]) -> None:
     answer = ask(
         ports["small"], "POST", "/v1/completions", {"prompt": [[5, 6, 7], [8]], "max_tokens": 2, "model": "small"}
     ).json
-    assert answer["usage"] == {"prompt_tokens": 4, "total_tokens": 8, "completion_tokens": 4}
+    assert answer["usage"] == {
+        "prompt_tokens": 4,
+        "total_tokens": 8,
+        "completion_tokens": 4,
+        "prompt_tokens_details": None,
+    }
     assert len(answer["choices"]) == 2  # type: ignore[arg-type]
 
 
@@ -155,7 +165,13 @@ def test_a_client_that_leaves_frees_the_engine(ports: dict[str, int]) -> None:
         ({"model": "small", "prompt": "a", "max_tokens": 0}, 400, "max_tokens: expected"),
         ({"model": "small", "prompt": "a", "max_tokens": True}, 400, "max_tokens: expected"),
         ({"model": "small", "prompt": "a", "max_tokens": 4000}, 400, "maximum context length is 2048"),
-        ({"model": "small", "prompt": "a", "n": 2}, 400, "n: an emulated engine"),
+        ({"model": "small", "prompt": "a", "best_of": 2}, 400, "best_of: an emulated engine"),
+        ({"model": "small", "prompt": "a", "n": 0}, 400, "n: expected a whole number from 1 to 128"),
+        ({"model": "small", "prompt": "a", "seed": "x"}, 400, "seed: expected"),
+        ({"model": "small", "prompt": "a", "stop": [""]}, 400, "stop: expected"),
+        ({"model": "small", "prompt": "a", "logprobs": 21}, 400, "logprobs: expected a whole number from 0 to 20"),
+        ({"model": "small", "prompt": "a", "suffix": "b"}, 400, "suffix: an emulated engine"),
+        ({"model": "small", "prompt": [1, 2], "echo": True}, 400, "echo: an emulated engine"),
     ],
 )
 def test_a_bad_request_is_refused_in_openais_shape(

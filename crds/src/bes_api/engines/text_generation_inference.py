@@ -24,8 +24,9 @@ from bes_api.service import EngineType
 PORT = 80
 PREFILL_TOKENS = 4096
 MAX_CONCURRENT_REQUESTS = 128
-"""Requests that the launcher lets in by default; a service states its own through the batch size."""
-QUEUED_BATCHES = 4
+"""Prompts that the launcher lets in by default."""
+HELD_BATCHES = 16
+"""The routers' admission bounds what waits; the engine's own limit must lie behind it."""
 _HEALTH = "/health"
 
 
@@ -37,10 +38,15 @@ def arguments(launch: Launch) -> tuple[str, ...]:
     given += ["--max-input-tokens", str(launch.context_tokens - 1), "--max-total-tokens", str(launch.context_tokens)]
     given += ["--max-batch-prefill-tokens", str(max(PREFILL_TOKENS, launch.context_tokens))]
     given += ["--max-batch-size", str(launch.max_batch_size)]
-    given += ["--max-concurrent-requests", str(max(MAX_CONCURRENT_REQUESTS, QUEUED_BATCHES * launch.max_batch_size))]
+    given += ["--max-concurrent-requests", str(most_requests(launch.max_batch_size))]
     if launch.chat_template is not None:
         given += ["--tokenizer-config-path", launch.chat_template]
     return (*given, *launch.more)
+
+
+def most_requests(max_batch_size: int) -> int:
+    """Prompts that the engine holds; it answers the next one that it is overloaded."""
+    return max(MAX_CONCURRENT_REQUESTS, HELD_BATCHES * max_batch_size)
 
 
 def error_body(_status: int, kind: str, message: str) -> Mapping[str, object]:

@@ -1,209 +1,236 @@
-"""What an engine of an emulated GPU answers: completions, models, health and vLLM's metrics."""
+"""What one engine of an emulated GPU answers: requests, models, health, metrics, and commands to misbehave."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
+import orjson
+
+from bes_api.engines.facts import Case
 from bes_api.scenario import Scenario
-from bes_lab.engine import completions
-from bes_lab.engine.completions import Completion, RefusedError
+from bes_api.service import EngineType
+from bes_lab.engine.answer import Answer, Host
+from bes_lab.engine.dialect import Counters, Dialect, ErrorReply, Identity, Reading
+from bes_lab.engine.faults import Busy, Fault, FaultError, Faults, Hitting, Refuse, Slow, Stall, Target, read_fault
 from bes_lab.engine.gpu import VirtualGPU
 from bes_lab.engine.http import Exchange, Message, Pending
+from bes_lab.engine.misbehaviour import spoiled
+from bes_lab.engine.request import Limits, RefusedError, Wanted, parse
+from bes_lab.engine.tgi_dialect import TGIDialect
+from bes_lab.engine.vllm_dialect import VLLMDialect
 
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+COMPLETIONS, CHAT = b"/v1/completions", b"/v1/chat/completions"
+HEALTH, METRICS, MODELS = b"/health", b"/metrics", b"/v1/models"
+COMMANDS = b"/emulated/fault"
+_TARGETS = {COMPLETIONS: Target.REQUESTS, CHAT: Target.REQUESTS, HEALTH: Target.HEALTH, METRICS: Target.METRICS}
+_DIALECTS: Mapping[EngineType, Callable[[], Dialect]] = {
+    EngineType.VLLM: VLLMDialect,
+    EngineType.EMULATED: VLLMDialect,
+    EngineType.TEXT_GENERATION_INFERENCE: TGIDialect,
+}
 
 
-@dataclass
-class Counters:
-    """What an engine has done since it started."""
+class Surroundings(Protocol):
+    """What an engine asks of the process around it."""
 
-    prompt_tokens: int = 0
-    generation_tokens: int = 0
-    finished: int = 0
-    aborted: int = 0
+    def now(self) -> float:
+        """The monotonic clock that its GPU runs on."""
+        ...
+
+    def touched(self) -> None:
+        """The GPU's next visible instant may have changed."""
+        ...
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something after a while."""
+        ...
+
+    def refuse(self, engine: int, seconds: float) -> None:
+        """Close the engine's listening socket for a while."""
+        ...
 
 
 @dataclass(frozen=True)
-class Front:
-    """One engine. ``touched`` is called after every change, so that the owner can set its timer anew."""
+class Place:
+    """An engine's identity within its scenario."""
 
-    name: str
+    model: str
     replica: int
     engine: int
-    context_tokens: int
-    kv_cache_tokens: int
-    gpu: VirtualGPU
-    clock: Callable[[], float]
-    started: int
-    """Wall clock of the process's start, for `created`."""
-    touched: Callable[[], None]
-    counters: Counters = field(default_factory=Counters)
-    serial: list[int] = field(default_factory=lambda: [0])
+    type: EngineType
+
+
+class Front:
+    """One engine."""
+
+    def __init__(self, place: Place, limits: Limits, gpu: VirtualGPU, around: Surroundings, started: int) -> None:
+        self.place = place
+        self._limits = limits
+        self._gpu = gpu
+        self._around = around
+        self._started = started
+        self._dialect = _DIALECTS[place.type]()
+        most = self._dialect.rules.most_requests
+        self._most = None if most is None else most(limits.max_batch_size)
+        self._counters = Counters()
+        self._host = Host(place.engine, gpu, self._dialect, self._counters, around.now, around.touched)
+        self._faults = Faults()
+        self._frozen = ""
+        self._pages = self._dialect.pages(limits)
 
     def handle(self, message: Message, exchange: Exchange) -> Pending | None:
         """Answer at once, or return what will answer."""
-        if message.path == b"/v1/completions":
-            if message.method != b"POST":
-                exchange.reply(405, completions.error_body(405, "use POST"))
+        path = message.path
+        if path == COMMANDS:
+            self._command(message, exchange)
+            return None
+        if self._faults:
+            fault = self._faults.hit(_TARGETS.get(path, Target.EVERYTHING), self._around.now())
+            if fault is not None:
+                return self._misbehave(fault, message, exchange)
+            if self._faults.has("loading", self._around.now()):
+                self._refuse_loading(path, exchange)
                 return None
-            return self._complete(message.body, exchange)
-        if message.path == b"/metrics":
-            self.gpu.advance(self.clock())
-            exchange.reply(200, self.metrics().encode(), TEXT)
-            self.touched()
-        elif message.path == b"/health":
-            exchange.reply(200, b"", TEXT)
-        elif message.path == b"/v1/models":
-            exchange.reply(200, completions.model_list(self.name, self.started, self.context_tokens))
-        else:
-            exchange.reply(404, completions.error_body(404, f"no such path: {message.path.decode('latin-1')}"))
-        return None
+        return self._answer(message, exchange)
+
+    def begin(self, fault: Fault) -> None:
+        """Put a fault in force."""
+        now = self._around.now()
+        self._gpu.advance(now)
+        if fault.kind == "frozen-metrics":
+            self._frozen = self.metrics()
+        self._faults.begin(fault, now)
+        match fault:
+            case Refuse():
+                self._around.refuse(self.place.engine, fault.for_seconds)
+            case Slow():
+                self._gpu.slow_down(self.place.engine, fault.factor)
+                if fault.for_seconds is not None:
+                    self._around.later(fault.for_seconds, self._recover)
+        self._around.touched()
+
+    def clear(self) -> None:
+        """End every fault."""
+        self._faults.clear()
+        self._recover()
 
     def metrics(self) -> str:
-        """vLLM's names; only the past and the present, never what virtual time already knows of the future."""
-        label = f'{{model_name="{self.name}",engine="0"}}'
-        counters = self.counters
-        kv_share = self.gpu.kv_used(self.engine) / self.kv_cache_tokens
-        finished = f'{{model_name="{self.name}",engine="0",finished_reason='
-        lines = [
-            "# TYPE vllm:num_requests_running gauge",
-            f"vllm:num_requests_running{label} {self.gpu.running(self.engine)}",
-            "# TYPE vllm:num_requests_waiting gauge",
-            f"vllm:num_requests_waiting{label} {self.gpu.waiting(self.engine)}",
-            "# TYPE vllm:kv_cache_usage_perc gauge",
-            f"vllm:kv_cache_usage_perc{label} {kv_share:.6f}",
-            "# TYPE vllm:prompt_tokens_total counter",
-            f"vllm:prompt_tokens_total{label} {counters.prompt_tokens}",
-            "# TYPE vllm:generation_tokens_total counter",
-            f"vllm:generation_tokens_total{label} {counters.generation_tokens}",
-            "# TYPE vllm:request_success_total counter",
-            f'vllm:request_success_total{finished}"length"}} {counters.finished}',
-            f'vllm:request_success_total{finished}"abort"}} {counters.aborted}',
-        ]
-        return "\n".join(lines) + "\n"
+        """The metrics page: only the past and the present, never what virtual time already knows of the future."""
+        engine = self.place.engine
+        running, waiting = self._gpu.running(engine), self._gpu.waiting(engine)
+        reading = Reading(self._limits, running, waiting, self._gpu.kv_used(engine), self._counters)
+        return self._dialect.metrics(reading)
 
-    def _complete(self, body: bytes, exchange: Exchange) -> Pending | None:
+    def _answer(self, message: Message, exchange: Exchange) -> Pending | None:
+        path = message.path
+        if path in (COMPLETIONS, CHAT):
+            if message.method == b"POST":
+                return self._complete(message.body, exchange, chat=path == CHAT)
+            _send(exchange, self._dialect.refusal(405, "Method Not Allowed"))
+        elif path == METRICS:
+            self._gpu.advance(self._around.now())
+            page = self._frozen if self._faults.has("frozen-metrics", self._around.now()) else self.metrics()
+            exchange.reply(200, page.encode(), TEXT)
+            self._around.touched()
+        elif path == HEALTH:
+            exchange.reply(200, b"", TEXT)
+        elif path == MODELS:
+            exchange.reply(200, self._dialect.models(self._limits, self._started))
+        elif path in self._pages:
+            exchange.reply(200, self._pages[path])
+        else:
+            _send(exchange, self._dialect.error(Case.UNKNOWN_PATH, "Not Found"))
+        return None
+
+    def _complete(self, body: bytes, exchange: Exchange, *, chat: bool) -> Pending | None:
+        counters, dialect = self._counters, self._dialect
+        counters.asked += 1
         try:
-            request = completions.parse(body, self.name, self.context_tokens, self.kv_cache_tokens)
+            wanted = parse(body, chat=chat, rules=dialect.rules, limits=self._limits)
         except RefusedError as error:
-            exchange.reply(error.status, completions.error_body(error.status, str(error)))
+            _send(exchange, dialect.error(error.case, str(error), error.kind))
             return None
-        now = self.clock()
-        self.gpu.advance(now)
-        self.serial[0] += 1
-        answer = _Answer(self, request, exchange, f"cmpl-{self.engine:x}-{self.serial[0]:012x}")
-        if not answer.submit(now):
-            exchange.reply(503, completions.error_body(503, "this emulated GPU holds as many requests as it can"))
-        self.touched()
+        now = self._around.now()
+        self._gpu.advance(now)
+        kind = "chatcmpl" if chat else "cmpl"
+        name = f"{kind}-{self.place.engine:x}-{counters.asked:012x}"
+        answer = Answer(self._host, wanted, exchange, Identity(name, self._started, self.place.model))
+        if self._is_full(wanted) or not answer.submit(now):
+            _send(exchange, dialect.error(Case.OVERLOADED, "this emulated GPU holds as many requests as it can"))
+        self._around.touched()
         return answer
 
+    def _is_full(self, wanted: Wanted) -> bool:
+        if self._most is None:
+            return False
+        engine = self.place.engine
+        return self._gpu.running(engine) + self._gpu.waiting(engine) + len(wanted.choices) > self._most
 
-class _Answer:
-    """One request in the engine: its prompts' sequences, and the answer that they make together."""
+    def _misbehave(self, fault: Hitting, message: Message, exchange: Exchange) -> Pending | None:
+        match fault:
+            case Stall():
+                return _Stalled()
+            case Busy():
+                reply = self._dialect.error(Case.OVERLOADED, "told to be busy")
+                if reply.status != fault.status:
+                    reply = self._dialect.refusal(fault.status, "told to be busy")
+                _send(exchange, reply)
+                return None
+        return self._answer(message, spoiled(fault, exchange))
 
-    __slots__ = ("exchange", "front", "identity", "left", "request", "slots")
+    def _refuse_loading(self, path: bytes, exchange: Exchange) -> None:
+        unhealthy = self._dialect.error(Case.UNHEALTHY, "unhealthy")
+        if path == HEALTH or unhealthy.body:
+            _send(exchange, unhealthy)
+        else:
+            _send(exchange, self._dialect.refusal(unhealthy.status, "the model is still loading"))
 
-    def __init__(self, front: Front, request: Completion, exchange: Exchange, identity: str) -> None:
-        self.front = front
-        self.request = request
-        self.exchange = exchange
-        self.identity = identity
-        self.left = len(request.prompts)
-        self.slots: list[int] = []
+    def _command(self, message: Message, exchange: Exchange) -> None:
+        try:
+            if message.method == b"POST":
+                self.begin(read_fault(message.body))
+            elif message.method == b"DELETE":
+                self.clear()
+            elif message.method != b"GET":
+                exchange.reply(405, _complaint("use POST to command a fault, GET to list them, DELETE to clear them"))
+                return
+        except FaultError as error:
+            exchange.reply(400, _complaint(str(error)))
+            return
+        faults = [{**each.fault.model_dump(), "hits": each.hits} for each in self._faults.in_force(self._around.now())]
+        exchange.reply(200, orjson.dumps({"faults": faults}))
 
-    def submit(self, now: float) -> bool:
-        """Queue every prompt, or none."""
-        front = self.front
-        for index, tokens in enumerate(self.request.prompts):
-            slot = front.gpu.submit(front.engine, now, tokens, self.request.max_tokens, _Prompt(self, index))
-            if slot is None:
-                for queued in self.slots:
-                    front.gpu.cancel(front.engine, queued, now)
-                return False
-            self.slots.append(slot)
-        front.counters.prompt_tokens += sum(self.request.prompts)
-        if self.request.stream:
-            self.exchange.begin_stream()
-        return True
+    def _recover(self) -> None:
+        now = self._around.now()
+        if not self._faults.has("slow", now):
+            self._gpu.advance(now)
+            self._gpu.slow_down(self.place.engine, 1.0)
+            self._around.touched()
 
+
+class _Stalled:
     def abandon(self) -> None:
-        """The client has gone: what is left of it leaves the batch, as vLLM does it."""
-        front, now = self.front, self.front.clock()
-        front.gpu.advance(now)
-        for slot in self.slots:
-            if slot >= 0:
-                front.gpu.cancel(front.engine, slot, now)
-        if self.left:
-            front.counters.aborted += 1
-        front.touched()
-
-    def ended(self, index: int) -> None:
-        """The sequence of prompt ``index`` has all its tokens."""
-        front, request = self.front, self.request
-        self.slots[index] = -1
-        self.left -= 1
-        front.counters.generation_tokens += request.max_tokens
-        if self.left:
-            return
-        front.counters.finished += 1
-        if not request.stream:
-            self.exchange.reply(200, completions.whole_answer(self.identity, front.started, front.name, request))
-            return
-        if request.include_usage:
-            usage = completions.usage(request.prompts, request.max_tokens * len(request.prompts))
-            self.exchange.send(completions.event(self.identity, front.started, front.name, None, usage=usage))
-        self.exchange.send(b"data: [DONE]\n\n")
-        self.exchange.end_stream()
-
-    def send_tokens(self, index: int, first: int, until: int) -> None:
-        """Stream the tokens ``first .. until - 1`` of prompt ``index``, one event each."""
-        front, last = self.front, self.request.max_tokens - 1
-        for token in range(first, until):
-            choice = completions.token_choice(index, token, last=token == last)
-            self.exchange.send(completions.event(self.identity, front.started, front.name, choice))
+        """Nothing was begun."""
 
 
-class _Prompt:
-    """The sequence of one prompt of a request."""
+def _send(exchange: Exchange, reply: ErrorReply) -> None:
+    exchange.reply(reply.status, reply.body)
 
-    __slots__ = ("answer", "index", "sent", "streamed")
 
-    def __init__(self, answer: _Answer, index: int) -> None:
-        self.answer = answer
-        self.index = index
-        self.sent = 0
-        self.streamed = answer.request.stream
-
-    def progress(self, tokens: int) -> None:
-        """Stream what is new."""
-        self.answer.send_tokens(self.index, self.sent, tokens)
-        self.sent = tokens
-
-    def finished(self) -> None:
-        """Stream the rest, and let the request know."""
-        if self.streamed:
-            self.progress(self.answer.request.max_tokens)
-        self.answer.ended(self.index)
+def _complaint(message: str) -> bytes:
+    return orjson.dumps({"error": {"message": message, "type": "FaultCommandError"}})
 
 
 def fronts_of(
-    scenario: Scenario, gpu: VirtualGPU, clock: Callable[[], float], started: int, touched: Callable[[], None]
+    scenario: Scenario, types: Mapping[str, EngineType], gpu: VirtualGPU, around: Surroundings, started: int
 ) -> list[Front]:
-    """The engines of one GPU, in the order of ``gpu.engines``."""
+    """The engines of one GPU, in the order of ``gpu.engines``; ``types`` by model, Emulated where it says nothing."""
     placed = [(model, replica) for model in scenario.models for replica in range(model.max_replicas)]
     fronts = []
     for engine in gpu.engines:
         model, replica = placed[engine]
-        fronts.append(
-            Front(
-                model.name,
-                replica,
-                engine,
-                model.context_tokens,
-                model.kv_cache_tokens,
-                gpu,
-                clock,
-                started,
-                touched,
-            )
-        )
+        limits = Limits(model.name, model.context_tokens, model.kv_cache_tokens, model.max_batch_size)
+        place = Place(model.name, replica, engine, types.get(model.name, EngineType.EMULATED))
+        fronts.append(Front(place, limits, gpu, around, started))
     return fronts

@@ -36,7 +36,8 @@ class VirtualGPU:
     """The engines that ``catalogue`` places on GPU ``gpu``. Instants never go backwards."""
 
     def __init__(self, catalogue: Catalogue, gpu: int, capacity: int = CAPACITY) -> None:
-        self._catalogue = catalogue
+        self._nominal = _engine_by_engine(catalogue)
+        self._catalogue = catalogue = _engine_by_engine(catalogue)
         self._gpu = gpu
         self._state = new_engine_state(catalogue, capacity)
         self._stride = stride_of(self._state)
@@ -63,6 +64,12 @@ class VirtualGPU:
         submit(self._catalogue, state, engine, slot, now)
         self._collect(engine)
         return slot
+
+    def slow_down(self, engine: int, factor: float) -> None:
+        """From the next iteration on everything takes ``engine`` so many times as long as its profile says."""
+        for name in _TIMES:
+            times, nominal = getattr(self._catalogue, name), getattr(self._nominal, name)
+            times[engine] = nominal[engine] * factor
 
     def cancel(self, engine: int, slot: int, now: float) -> None:
         """Nobody wants this slot any more: it leaves at the engine's next iteration boundary, unannounced."""
@@ -151,6 +158,16 @@ class VirtualGPU:
         if state.waiting[engine]:
             bounds.append(0.0 if state.partial[engine] else catalogue.prefill_base[model])
         return ends + min(bounds, default=0.0)
+
+
+_TIMES = ("prefill_base", "prefill_token", "decode_base", "decode_sequence", "decode_context")
+_PER_MODEL = (*_TIMES, "chunked", "prefill_budget", "max_batch", "kv_tokens", "context")
+
+
+def _engine_by_engine(catalogue: Catalogue) -> Catalogue:
+    """The same with a row per engine instead of one per model, so that one engine can be slowed down alone."""
+    rows = {name: [getattr(catalogue, name)[model] for model in catalogue.engine_model] for name in _PER_MODEL}
+    return catalogue._replace(engine_model=list(range(len(catalogue.engine_model))), **rows)
 
 
 class _Gone:

@@ -2,16 +2,20 @@
 
 import asyncio
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import NamedTuple, Protocol, cast
 
 import httptools
 
 MAX_BODY_BYTES = 16 * 1024 * 1024
 MAX_PIPELINED = 16
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 413: "Content Too Large"}
+_LINGER_NOT = struct.pack("ii", 1, 0)
+_FLUSH_SECONDS = 0.002
 JSON = b"application/json"
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
 class Message(NamedTuple):
@@ -34,36 +38,47 @@ class Pending(Protocol):
 class Exchange:
     """The answering side of one request: either ``reply``, or ``begin_stream``, ``send`` and ``end_stream``."""
 
-    __slots__ = ("_connection", "_keep_alive")
+    __slots__ = ("_keep_alive", "connection")
 
     def __init__(self, connection: "Connection", keep_alive: bool) -> None:
-        self._connection = connection
+        self.connection = connection
         self._keep_alive = keep_alive
 
-    def reply(self, status: int, body: bytes, content_type: bytes = JSON) -> None:
-        """Send the whole answer."""
-        reason = _REASONS.get(status, "Error")
-        closing = "" if self._keep_alive else "connection: close\r\n"
-        head = f"HTTP/1.1 {status} {reason}\r\ncontent-length: {len(body)}\r\n{closing}content-type: "
-        self._connection.write(head.encode() + content_type + b"\r\n\r\n" + body)
-        self._connection.answered(self._keep_alive)
+    def reply(self, status: int, body: bytes, content_type: bytes = JSON, headers: bytes = b"") -> None:
+        """Send the whole answer; ``headers`` are further lines."""
+        closing = b"" if self._keep_alive else b"connection: close\r\n"
+        self._write(
+            b"HTTP/1.1 %d %b\r\n%bcontent-type: %b\r\n%b%b\r\n%b"
+            % (status, _REASONS.get(status, b"Error"), self._framing(len(body)), content_type, headers, closing, body)
+        )
+        self.connection.answered(self._keep_alive)
 
     def begin_stream(self) -> None:
         """Send the head of a stream of server-sent events."""
         closing = b"" if self._keep_alive else b"connection: close\r\n"
-        self._connection.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-            b"transfer-encoding: chunked\r\n" + closing + b"\r\n"
-        )
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+        self._write(head + self._stream_framing() + closing + b"\r\n")
 
     def send(self, data: bytes) -> None:
         """Send one piece of a stream as a chunk."""
-        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._write(self._chunk(data))
 
     def end_stream(self) -> None:
         """Close the stream."""
-        self._connection.write(b"0\r\n\r\n")
-        self._connection.answered(self._keep_alive)
+        self._write(b"0\r\n\r\n")
+        self.connection.answered(self._keep_alive)
+
+    def _write(self, data: bytes) -> None:
+        self.connection.write(data)
+
+    def _framing(self, length: int) -> bytes:
+        return b"content-length: %d\r\n" % length
+
+    def _stream_framing(self) -> bytes:
+        return b"transfer-encoding: chunked\r\n"
+
+    def _chunk(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 Handler = Callable[[Message, Exchange], Pending | None]
@@ -80,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Message] = deque()
         self._pending: Pending | None = None
         self._busy = False
+        self._retired = False
         self._url = b""
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -120,7 +136,7 @@ class Connection(asyncio.Protocol):
         """The current request has its answer: close, or go on with the next one."""
         self._busy = False
         self._pending = None
-        if not keep_alive:
+        if not keep_alive or self._retired:
             self.close()
         elif self._queue:
             self._start(self._queue.popleft())
@@ -131,6 +147,23 @@ class Connection(asyncio.Protocol):
         """Close after what was written has left."""
         if self._transport is not None:
             self._transport.close()
+
+    def retire(self) -> None:
+        """Close as soon as nothing is being answered."""
+        self._retired = True
+        if not self._busy:
+            self.close()
+
+    def reset(self) -> None:
+        """End with RST, after what was written has left: an engine that dies says no goodbye."""
+        transport = self._transport
+        if transport is None:
+            return
+        self._transport = None  # nothing more is written, and nothing is closed politely
+        peer = transport.get_extra_info("socket")
+        if peer is not None:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        asyncio.get_running_loop().call_later(_FLUSH_SECONDS, transport.abort)
 
     def on_message_begin(self) -> None:
         """httptools: a request begins."""

@@ -4,7 +4,7 @@ import asyncio
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,22 +12,23 @@ import uvloop
 
 from bes_api.handover import dump_document, load_document
 from bes_api.scenario import Frozen, Scenario
+from bes_api.service import EngineType
+from bes_lab.engine.faults import Fault
 from bes_lab.engine.front import Front, fronts_of
 from bes_lab.engine.gpu import VirtualGPU
-from bes_lab.engine.http import Connection
+from bes_lab.engine.listening import Listening
 from bes_lab.errors import TargetError
 from bes_router.policy.catalogue import catalogue_of
 
-BACKLOG = 1024
-
 
 class EngineAddress(Frozen):
-    """Where one engine listens."""
+    """Where one engine listens, and what it speaks."""
 
     model: str
     replica: int
     host: str
     port: int
+    type: EngineType = EngineType.EMULATED
 
 
 class EngineAddresses(Frozen):
@@ -47,10 +48,14 @@ class Serving:
     """What one process is asked to do. ``port`` 0: any free ones; else that one and those after it."""
 
     scenario: Scenario
+    types: Mapping[str, EngineType]
+    """By model; Emulated where it says nothing."""
     gpu: int
     host: str
     port: int
     addresses: Path | None
+    faults: Sequence[tuple[str | None, Fault]] = ()
+    """In force from the start: the model whose engines misbehave (None: all), and how."""
 
 
 class Timer:
@@ -83,6 +88,25 @@ class Timer:
             self._arm(at)
 
 
+class _Around:
+    """See ``front.Surroundings``."""
+
+    def __init__(self, gpu: VirtualGPU) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now = time.monotonic
+        self.touched = Timer(gpu).set
+        self.listening: dict[int, Listening] = {}
+
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """See ``Surroundings``."""
+        self._loop.call_later(seconds, action)
+
+    def refuse(self, engine: int, seconds: float) -> None:
+        """See ``Surroundings``."""
+        # One turn later, so that the command's own answer still leaves.
+        self._loop.call_soon(self.listening[engine].refuse, seconds)
+
+
 def serve(serving: Serving) -> None:
     """Serve until SIGTERM or SIGINT."""
     uvloop.run(_serve(serving))
@@ -94,31 +118,34 @@ async def _serve(serving: Serving) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     gpu = VirtualGPU(catalogue_of(serving.scenario), serving.gpu)
-    timer = Timer(gpu)
-    connections: set[Connection] = set()
-    servers, found = [], []
-    for offset, front in enumerate(fronts_of(serving.scenario, gpu, time.monotonic, int(time.time()), timer.set)):
-        port = serving.port + offset if serving.port else 0
-        try:
-            server = await loop.create_server(_factory(front, connections), serving.host, port, backlog=BACKLOG)
-        except (OSError, UnicodeError) as error:  # the latter: no name that can be looked up
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise TargetError(f"{serving.host}:{port}: cannot listen there ({reason}); name another") from None
-        servers.append(server)
-        bound = server.sockets[0].getsockname()
-        found.append(EngineAddress(model=front.name, replica=front.replica, host=bound[0], port=bound[1]))
-        print(f"GPU {serving.gpu}: {front.name} replica {front.replica}, http://{bound[0]}:{bound[1]}", flush=True)  # noqa: T201 - this is the process's log
-    if serving.addresses is not None:
-        try:
-            dump_document(EngineAddresses(gpu=serving.gpu, engines=tuple(found)), serving.addresses)
-        except OSError as error:
-            raise TargetError(f"--addresses {serving.addresses}: cannot be written ({error.strerror})") from None
-    await stop.wait()
-    for server in servers:
-        server.close()
-    for connection in tuple(connections):
-        connection.close()
+    around = _Around(gpu)
+    fronts = fronts_of(serving.scenario, serving.types, gpu, around, int(time.time()))
+    found = []
+    try:
+        for offset, front in enumerate(fronts):
+            listening = Listening(front)
+            await listening.open(serving.host, serving.port + offset if serving.port else 0)
+            around.listening[front.place.engine] = listening
+            found.append(_announced(serving.gpu, front, listening))
+        for model, fault in serving.faults:
+            for front in fronts:
+                if model in (None, front.place.model):
+                    front.begin(fault)
+        if serving.addresses is not None:
+            try:
+                dump_document(EngineAddresses(gpu=serving.gpu, engines=tuple(found)), serving.addresses)
+            except OSError as error:
+                raise TargetError(f"--addresses {serving.addresses}: cannot be written ({error.strerror})") from None
+        await stop.wait()
+    finally:
+        for listening in around.listening.values():
+            listening.close()
 
 
-def _factory(front: Front, connections: set[Connection]) -> Callable[[], Connection]:
-    return lambda: Connection(front.handle, connections)
+def _announced(gpu: int, front: Front, listening: Listening) -> EngineAddress:
+    place = front.place
+    url = f"http://{listening.host}:{listening.port}"
+    print(f"GPU {gpu}: {place.model} replica {place.replica}, {url} ({place.type})", flush=True)  # noqa: T201 - this is the process's log
+    return EngineAddress(
+        model=place.model, replica=place.replica, host=listening.host, port=listening.port, type=place.type
+    )
