@@ -141,6 +141,15 @@ class Limits(Frozen):
     """From SIGTERM until requests in flight are cut off."""
 
 
+class Clients(Frozen):
+    """What clients may ask for beyond a task."""
+
+    pin_model: bool = False
+    """A request's ``model`` may name a concrete model, which then answers it."""
+    deadline: Literal["TightenOnly", "Any"] = "TightenOnly"
+    """What x-bes-deadline-ms may do to one request's deadline."""
+
+
 class RouterConfig(Frozen):
     """See the module."""
 
@@ -157,6 +166,7 @@ class RouterConfig(Frozen):
     fallback: RulePolicy = DeadlineAwarePolicy()
     """Decides while ``policy`` has no valid artifact."""
     limits: Limits = Limits()
+    clients: Clients = Clients()
     explain_headers: bool = True
     """Answers carry x-bes-model, x-bes-task, x-bes-policy and x-bes-decision."""
 

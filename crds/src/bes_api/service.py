@@ -173,7 +173,8 @@ class Deadline(Part):
 
     hard: HardDeadline | None = None
     soft: SoftDeadline | None = None
-    measure: Literal["Completion"] = "Completion"
+    measure: Literal["Completion", "FirstToken"] = "Completion"
+    """What must come in time: the answer's last byte, or the first one of its body."""
     on_miss: Literal["Finish"] = "Finish"
 
 
@@ -208,12 +209,22 @@ class Load(Part):
     """A figure older than this is unknown; absent: three intervals."""
 
 
+class Clients(Part):
+    """What clients may ask for beyond a task."""
+
+    pin_model: Annotated[bool, Field(strict=True)] = False
+    """A request's ``model`` may name a concrete model, which then answers it."""
+    deadline: Literal["TightenOnly", "Any"] = "TightenOnly"
+    """What the header field x-bes-deadline-ms may do to one request's deadline."""
+
+
 class Router(Part):
     """The data path."""
 
     replicas: Count = 1
     max_in_flight: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 512
     """Requests that one router holds at once; the next one is answered 429."""
+    clients: Clients = Clients()
 
 
 class StaticSettings(Part):

@@ -25,6 +25,7 @@ class Reason(StrEnum):
     NOT_FOUND = "not_found"
     METHOD = "method"
     BAD_BODY = "bad_body"
+    BAD_FIELD = "bad_header_field"
     UNKNOWN_MODEL = "unknown_model"
     PROMPT_TOO_LONG = "prompt_too_long"
     OVERLOADED = "overloaded"
