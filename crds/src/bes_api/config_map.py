@@ -62,7 +62,9 @@ def read_files(path: Path, limit: int) -> dict[str, bytes]:
     for _ in range(_ATTEMPTS):
         try:
             with _opened(path) as (folder, names):
-                return _read(path, folder, names, limit)
+                files = _read(path, folder, names, limit)
+                if not is_mounted(path) or os.path.samestat(os.fstat(folder), (path / _MOUNTED).stat()):
+                    return files  # else kubelet may have begun to remove this version before all of it was read
         except FileNotFoundError:
             continue  # exchanged while being read: the next attempt meets the new version
         except OSError as error:
