@@ -1,0 +1,307 @@
+"""Every way in which an emulated engine misbehaves on command, over real sockets."""
+
+import contextlib
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lab_http import Reply, ask, begin, complete
+from lab_scenarios import scenario
+
+from bes_api.command import main
+from bes_api.handover import dump_document
+from bes_lab.engine.faults import KINDS, FaultError, Faults, Hitting, Target, names, read_fault
+from bes_lab.engine.process import EngineAddresses
+from bes_lab.local.children import Children, bes
+from bes_router.policy.catalogue import catalogue_of
+from bes_router.policy.formula import idle_latency
+
+COMMAND = "/emulated/fault"
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
+    folder = tmp_path_factory.mktemp("faults")
+    dump_document(scenario(), folder / "scenario.json")
+    addresses = folder / "addresses.json"
+    start = ("--fault", 'large={"kind": "busy", "status": 502, "count": 1}', "--engine", "VLLM")
+    with Children() as children:
+        command = bes("engine", str(folder / "scenario.json"), "--addresses", str(addresses), *start)
+        children.start("gpu-0", command, folder / "gpu-0.log")
+        children.wait_until(addresses.exists, "ready", 20.0)
+        yield {engine.model: engine.port for engine in EngineAddresses.read(addresses).engines}
+
+
+@pytest.fixture
+def port(ports: dict[str, int]) -> Iterator[int]:
+    """The small engine, cleared afterwards: a test whose command stays behind would fail the next one."""
+    yield ports["small"]
+    assert ask(ports["small"], "DELETE", COMMAND).json == {"faults": []}
+
+
+def command(port: int, **fault: object) -> Reply:
+    reply = ask(port, "POST", COMMAND, fault)
+    assert reply.status == 200, reply.body
+    return reply
+
+
+def raw(port: int, **more: object) -> bytes:
+    """Everything that comes back for one request until the connection ends."""
+    body = json.dumps({"prompt": "one two", "max_tokens": 4, **more}).encode()
+    head = b"POST /v1/completions HTTP/1.1\r\nhost: t\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+    received = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=5.0) as connection:
+        connection.sendall(head + body)
+        while data := connection.recv(65536):
+            received += data
+    return received
+
+
+def test_a_fault_given_at_the_start_is_in_force_at_once(ports: dict[str, int]) -> None:
+    assert complete(ports["large"], "large", 5, 2).status == 502
+    assert complete(ports["large"], "large", 5, 2).status == 200
+
+
+def test_a_refusing_engine_closes_its_port_and_comes_back(port: int) -> None:
+    kept = http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
+    kept.request("GET", "/health")
+    kept.getresponse().read()
+    busy = begin(port, "small", 10, 300)
+    command(port, kind="refuse", for_seconds=0.6)
+    time.sleep(0.1)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=1.0)
+    assert kept.sock is None or kept.sock.recv(10) == b""  # an idle connection ends too
+    kept.close()
+    assert b'"completion_tokens":300' in busy.recv(65536)  # what was in flight still gets its answer
+    busy.close()
+    limit = time.monotonic() + 5.0
+    while time.monotonic() < limit:
+        try:
+            assert ask(port, "GET", "/health").status == 200
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+    assert complete(port, "small", 5, 2).status == 200
+
+
+def test_a_stalled_request_is_never_answered_and_others_are(port: int) -> None:
+    command(port, kind="stall", count=1)
+    connection = begin(port, "small", 5, 2)
+    connection.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        connection.recv(1)
+    connection.close()
+    assert complete(port, "small", 5, 2).status == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_dying_engine_resets_after_so_many_bytes(port: int, stream: bool) -> None:
+    command(port, kind="die", after_bytes=150)
+    with socket.create_connection(("127.0.0.1", port), timeout=5.0) as connection:
+        body = json.dumps({"prompt": "one", "max_tokens": 50, "stream": stream}).encode()
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: t\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        received = b""
+        while len(received) < 150:
+            received += connection.recv(150 - len(received))
+        with pytest.raises(ConnectionResetError):
+            connection.recv(1)
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert in_flight_ends(port)
+
+
+def in_flight_ends(port: int) -> bool:
+    limit = time.monotonic() + 3.0
+    while time.monotonic() < limit:
+        page = ask(port, "GET", "/metrics").body.decode()
+        if 'vllm:num_requests_running{model_name="small",engine="0"} 0\n' in page:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_an_engine_that_dies_before_its_first_byte_sends_nothing(port: int) -> None:
+    command(port, kind="die")
+    with pytest.raises(ConnectionResetError):
+        raw(port)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_busy_engine_refuses_in_its_own_words(port: int, status: int) -> None:
+    command(port, kind="busy", status=status)
+    reply = complete(port, "small", 5, 2)
+    assert reply.status == status
+    assert reply.json["error"]["code"] == status  # type: ignore[index]
+    assert ask(port, "GET", "/health").status == 200
+
+
+def test_a_slow_engine_takes_so_many_times_as_long_and_recovers(port: int) -> None:
+    expected = idle_latency(catalogue_of(scenario()), 0, 64, 30)
+    command(port, kind="slow", factor=5, for_seconds=1.5)
+    slow = complete(port, "small", 64, 30).seconds
+    assert slow == pytest.approx(5 * expected, rel=0.15)
+    time.sleep(1.5)
+    quick = min(complete(port, "small", 64, 30).seconds for _ in range(5))
+    assert quick == pytest.approx(expected, abs=0.015)
+
+
+def test_a_slow_engine_leaves_its_neighbour_alone(ports: dict[str, int], port: int) -> None:
+    expected = idle_latency(catalogue_of(scenario()), 1, 64, 4)
+    command(port, kind="slow", factor=20)
+    assert min(complete(ports["large"], "large", 64, 4).seconds for _ in range(5)) == pytest.approx(expected, abs=0.015)
+
+
+def test_an_engine_in_the_middle_of_a_slow_answer_is_quick_again_once_cleared(port: int) -> None:
+    command(port, kind="slow", factor=50)
+    began = time.monotonic()
+    connection = begin(port, "small", 5, 100)  # 6 s at that speed
+    time.sleep(0.2)
+    ask(port, "DELETE", COMMAND)
+    connection.recv(65536)
+    connection.close()
+    assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("by", [-7, 7])
+def test_a_wrong_length_says_more_or_less_than_it_sends(port: int, by: int) -> None:
+    command(port, kind="wrong-length", by=by)
+    head, _, body = raw(port).partition(b"\r\n\r\n")
+    (stated,) = [int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
+    assert stated - len(body) == by
+    first_chunk = raw(port, stream=True).partition(b"\r\n\r\n")[2]
+    size, _, rest = first_chunk.partition(b"\r\n")
+    assert int(size, 16) - rest.index(b"\n\n\r\n") - 2 == by
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_garbage_is_the_same_noise_for_the_same_seed(port: int, stream: bool) -> None:
+    command(port, kind="garbage", bytes=300, seed=3)
+    first, second = raw(port, stream=stream), raw(port, stream=stream)
+    assert first == second
+    assert len(first) == 300
+    command(port, kind="garbage", bytes=300, seed=4)
+    assert raw(port) != first
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_ambiguous_framing_is_sent_as_commanded(port: int, stream: bool) -> None:
+    command(port, kind="two-lengths")
+    assert raw(port, stream=stream).lower().count(b"content-length:") == 2
+    ask(port, "DELETE", COMMAND)
+    command(port, kind="length-and-chunked")
+    head = raw(port, stream=stream).partition(b"\r\n\r\n")[0].lower()
+    assert b"content-length:" in head
+    assert b"transfer-encoding: chunked" in head
+
+
+def test_frozen_metrics_stay_what_they_were(port: int) -> None:
+    before = ask(port, "GET", "/metrics").body
+    command(port, kind="frozen-metrics")
+    assert complete(port, "small", 5, 2).status == 200
+    assert ask(port, "GET", "/metrics").body == before
+    ask(port, "DELETE", COMMAND)
+    assert ask(port, "GET", "/metrics").body != before
+
+
+def test_a_loading_engine_serves_nothing(port: int) -> None:
+    command(port, kind="loading")
+    assert ask(port, "GET", "/health").status == 503
+    reply = complete(port, "small", 5, 2)
+    assert (reply.status, reply.json["error"]["code"]) == (503, 503)  # type: ignore[index]
+    assert "still loading" in reply.json["error"]["message"]  # type: ignore[index]
+
+
+def test_a_fault_hits_only_the_pages_that_it_names(port: int) -> None:
+    command(port, kind="busy", on="health")
+    assert ask(port, "GET", "/health").status == 503
+    assert ask(port, "GET", "/metrics").status == 200
+    assert complete(port, "small", 5, 2).status == 200
+    command(port, kind="busy", on="everything")
+    assert [ask(port, "GET", path).status for path in ("/health", "/metrics", "/v1/models")] == [503] * 3
+
+
+def test_share_and_count_decide_how_often_it_hits(port: int) -> None:
+    command(port, kind="busy", share=0.5, count=3, seed=1)
+    statuses = [complete(port, "small", 2, 1).status for _ in range(20)]
+    assert statuses.count(503) == 3
+    assert 200 in statuses[: len(statuses) - statuses[::-1].index(503)]
+
+
+def test_a_fault_ends_by_itself_and_is_listed_while_it_lasts(port: int) -> None:
+    command(port, kind="busy", for_seconds=0.3)
+    assert complete(port, "small", 2, 1).status == 503
+    (listed,) = ask(port, "GET", COMMAND).json["faults"]  # type: ignore[misc]
+    assert (listed["kind"], listed["hits"], listed["for_seconds"]) == ("busy", 1, 0.3)
+    time.sleep(0.35)
+    assert ask(port, "GET", COMMAND).json == {"faults": []}
+    assert complete(port, "small", 2, 1).status == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (b"{", "JSON"),
+        ({}, "kind: expected one of refuse, stall, busy"),
+        ({"kind": "explode"}, "kind: expected one of refuse, stall, busy"),
+        ({"kind": "refuse"}, "for_seconds: Field required"),
+        ({"kind": "busy", "status": 200}, "status: Input should be 429"),
+        ({"kind": "busy", "share": 0}, "share: Input should be greater than 0"),
+        ({"kind": "slow", "factor": 0}, "factor: Input should be greater than 0"),
+        ({"kind": "slow", "share": 0.5, "factor": 2}, "share: Extra inputs are not permitted"),
+        ({"kind": "wrong-length", "by": 0}, "by: must not be 0"),
+        ({"kind": "die", "after_bytes": -1}, "after_bytes: Input should be greater than or equal to 0"),
+        ({"kind": "stall", "on": "nothing"}, "on: Input should be 'requests'"),
+    ],
+)
+def test_a_command_that_cannot_be_read_names_the_field(port: int, given: object, says: str) -> None:
+    reply = ask(port, "POST", COMMAND, given)
+    assert reply.status == 400
+    assert says in reply.json["error"]["message"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--engine", "Ollama"), "--engine Ollama: expected VLLM, TextGenerationInference, Emulated"),
+        (("--engine", "medium=VLLM"), "--engine medium: no model of this scenario; it has small, large"),
+        (("--fault", "small"), "--fault small: expected JSON"),
+        (("--fault", '{"kind": "refuse"}'), "for_seconds: Field required"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], says: str
+) -> None:
+    dump_document(scenario(), tmp_path / "scenario.json")
+    assert main(["engine", str(tmp_path / "scenario.json"), *more]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_every_kind_is_explained_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["engine", "--help"])
+    text = capsys.readouterr().out
+    assert all(name in text and kind.about in text for name, kind in zip(names(), KINDS, strict=True))
+
+
+@given(st.binary(max_size=80) | st.text(max_size=80).map(str.encode))
+def test_no_command_is_a_crash(command: bytes) -> None:
+    with contextlib.suppress(FaultError):
+        assert read_fault(command).kind in names()
+
+
+@given(share=st.floats(0.05, 0.95), seed=st.integers(0, 1000))
+def test_the_share_of_hits_is_the_stated_one_and_the_seed_repeats_it(share: float, seed: int) -> None:
+    def hits() -> list[bool]:
+        faults = Faults()
+        faults.begin(read_fault(json.dumps({"kind": "stall", "share": share, "seed": seed})), 0.0)
+        return [isinstance(faults.hit(Target.REQUESTS, 1.0), Hitting) for _ in range(400)]
+
+    first = hits()
+    assert first == hits()
+    assert abs(sum(first) / 400 - share) < 0.12
