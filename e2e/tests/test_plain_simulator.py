@@ -3,16 +3,20 @@
 import random
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
+from bes_api.errors import ScenarioError
 from bes_api.presets import LATENCY_PRESETS
-from bes_api.scenario import Batching, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
+from bes_api.scenario import Batching, OnMiss, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
 from bes_lab.bench import simulator as bench
-from bes_lab.bench.plain_simulator import PlainSimulator, Request
+from bes_lab.bench.policies import RULE
 from bes_router.policy import placement, rules
 from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.layout import Catalogue, Decision, LoadView, RoutingRequest
+from bes_router.policy.load import load_policy
 from bes_training.simulation import engines
+from bes_training.simulation.plain import PlainSimulator, Request, simulate_plainly
 from bes_training.simulation.simulate import compiled_catalogue, simulate
 from bes_training.simulation.state import new_engine_state
 
@@ -147,3 +151,16 @@ def test_the_compiled_simulator_makes_the_same_decisions_and_ends_every_request_
     assert {-1, 2, 3, 4, 5} <= set(outcomes.engine.tolist())  # two models and refusals: decisions that differ
     latency = [request.finished - request.arrived for request in requests]
     assert latency == pytest.approx(outcomes.latency.tolist(), abs=1e-9, nan_ok=True)
+    plainly = simulate_plainly(whole, workload, load_policy(RULE, whole, catalogue_of(whole)))
+    for name, column in outcomes._asdict().items():
+        if name == "model":
+            assert (plainly.model == np.where(outcomes.engine < 0, -1, outcomes.model)).all()
+        else:
+            assert getattr(plainly, name) == pytest.approx(column, abs=1e-9, nan_ok=True), name
+
+
+def test_a_task_that_aborts_is_refused_where_it_could_not_be_simulated() -> None:
+    whole = scenario(Batching.PREFILL_FIRST, 1.0)
+    aborting = whole.model_copy(update={"tasks": (whole.tasks[0].model_copy(update={"on_miss": OnMiss.ABORT}),)})
+    with pytest.raises(ScenarioError, match="onMiss: Abort"):
+        simulate_plainly(aborting, bench.poisson(whole, 10.0, 5, seed=1), Priced(catalogue_of(whole)))

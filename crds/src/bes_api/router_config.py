@@ -77,10 +77,17 @@ class DeliveredPolicy(Frozen):
     type: Literal["Delivered"] = "Delivered"
 
 
+class OwnPolicy(Frozen):
+    """A policy of somebody's own: the installed one of that name (entry points ``best_effort_serving.policies``)."""
+
+    type: Literal["Own"] = "Own"
+    name: str
+
+
 RulePolicy = Annotated[StaticPolicy | DeadlineAwarePolicy | PricedPolicy | ThresholdPolicy, Field(discriminator="type")]
 """What needs no artifact and can therefore stand in for one."""
 PolicyChoice = Annotated[
-    StaticPolicy | DeadlineAwarePolicy | PricedPolicy | ThresholdPolicy | LearnedPolicy | PaperPolicy,
+    StaticPolicy | DeadlineAwarePolicy | PricedPolicy | ThresholdPolicy | LearnedPolicy | PaperPolicy | OwnPolicy,
     Field(discriminator="type"),
 ]
 ConfiguredPolicy = Annotated[
@@ -90,6 +97,7 @@ ConfiguredPolicy = Annotated[
     | ThresholdPolicy
     | LearnedPolicy
     | PaperPolicy
+    | OwnPolicy
     | DeliveredPolicy,
     Field(discriminator="type"),
 ]

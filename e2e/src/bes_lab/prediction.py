@@ -4,16 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bes_api.router_config import LearnedPolicy, PaperPolicy, PolicyChoice, StaticPolicy
+from bes_api.router_config import LearnedPolicy, OwnPolicy, PaperPolicy, PolicyChoice, RulePolicy, StaticPolicy
 from bes_api.scenario import Scenario
 from bes_lab.clips import Arrivals
 from bes_router.policy import rules
 from bes_router.policy.artifact import read_artifact
+from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.defaults import default_parameters
-from bes_router.policy.load import KINDS, PLACEMENTS
+from bes_router.policy.load import KINDS, PLACEMENTS, load_policy
 from bes_training.evaluation.base_rate import largest_model, measure_base
 from bes_training.evaluation.contestants import artifact_brain, rule_of, simulated
 from bes_training.simulation.brain import Brain
+from bes_training.simulation.plain import simulate_plainly
 from bes_training.simulation.simulate import compiled_catalogue, rule_brain, simulate
 from bes_training.workloads.workload import Workload
 
@@ -43,7 +45,11 @@ def predict(scenario: Scenario, arrivals: Arrivals, choice: PolicyChoice) -> Pre
         np.zeros(arrivals.time.size, dtype=np.int64),
         float(arrivals.time[-1]),
     )
-    outcomes = simulate(scenario, workload, brain_of(scenario, choice))
+    if isinstance(choice, OwnPolicy):
+        policy = load_policy(choice, scenario, catalogue_of(scenario))
+        outcomes = simulate_plainly(scenario, workload, policy)
+    else:
+        outcomes = simulate(scenario, workload, brain_of(scenario, choice))
     return Prediction(
         float(outcomes.reward.sum() / outcomes.peak.sum()),
         float(outcomes.in_time.mean()),
@@ -51,7 +57,7 @@ def predict(scenario: Scenario, arrivals: Arrivals, choice: PolicyChoice) -> Pre
     )
 
 
-def brain_of(scenario: Scenario, choice: PolicyChoice) -> Brain:
+def brain_of(scenario: Scenario, choice: RulePolicy | LearnedPolicy | PaperPolicy) -> Brain:
     """The policy as the simulator reads it. Raises ArtifactError."""
     if isinstance(choice, LearnedPolicy | PaperPolicy):
         return artifact_brain(scenario, read_artifact(choice.artifact))

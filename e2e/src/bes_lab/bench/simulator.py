@@ -7,7 +7,6 @@ from statistics import median
 import numpy as np
 
 from bes_api.scenario import Scenario
-from bes_lab.bench.plain_simulator import PlainSimulator, Request
 from bes_lab.bench.policies import HIDDEN_UNITS, RULE, base_parameters
 from bes_lab.results import Record, Recorder
 from bes_router.policy import candidates, placement, rules
@@ -17,6 +16,7 @@ from bes_router.policy.layout import Catalogue
 from bes_router.policy.load import KINDS, PLACEMENTS, load_policy
 from bes_training.evaluation.base_rate import largest_model, measure_base
 from bes_training.simulation.brain import Brain
+from bes_training.simulation.plain import PlainSimulator, Request, requests_of
 from bes_training.simulation.simulate import (
     Outcomes,
     compiled_catalogue,
@@ -137,14 +137,5 @@ def plain_rate(scenario: Scenario, workload: Workload) -> float:
 def plain_run(scenario: Scenario, workload: Workload) -> tuple[PlainSimulator, list[Request]]:
     """A plain simulator and the requests of ``workload`` for it."""
     catalogue = catalogue_of(scenario)
-    requests = [
-        Request(*row)
-        for row in zip(
-            workload.time.tolist(),
-            workload.task.tolist(),
-            workload.prompt_tokens.tolist(),
-            workload.output_tokens.tolist(),
-            strict=True,
-        )
-    ]
+    requests = requests_of(workload)
     return PlainSimulator(catalogue, load_policy(RULE, scenario, catalogue), scenario.max_in_flight), requests

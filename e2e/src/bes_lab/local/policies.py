@@ -7,6 +7,7 @@ from pathlib import Path
 from bes_api.router_config import (
     DeadlineAwarePolicy,
     LearnedPolicy,
+    OwnPolicy,
     PaperPolicy,
     Placement,
     PolicyChoice,
@@ -18,6 +19,7 @@ from bes_api.router_config import (
 from bes_api.scenario import Scenario
 from bes_api.service import BestEffortService, PolicyType, RuleType, StaticSettings
 from bes_lab.errors import TargetError
+from bes_router.policy import own
 from bes_router.policy.artifact import read_artifact
 
 _Rule = DeadlineAwarePolicy | PricedPolicy | ThresholdPolicy
@@ -29,7 +31,10 @@ _RULES: Mapping[str, type[_Rule]] = {
 
 
 def choice_of(text: str, scenario: Scenario) -> PolicyChoice:
-    """Read `RULE` or `MODEL` (always that model), each with `/PLACEMENT` if wanted, or an artifact's folder."""
+    """Read `RULE` or `MODEL` (always that model), each with `/PLACEMENT` if wanted, or an artifact's folder.
+
+    Any other name is that of an installed policy of one's own.
+    """
     if os.path.isdir(text):  # noqa: PTH112 - unlike Path's, it takes names that are too long for a file
         return artifact_choice(Path(text))
     name, _, place = text.partition("/")
@@ -42,9 +47,11 @@ def choice_of(text: str, scenario: Scenario) -> PolicyChoice:
         return StaticPolicy(model=name, placement=placement)
     if name in _RULES:
         return _RULES[name](placement=placement)
+    if text in own.installed():
+        return OwnPolicy(name=text)
     raise TargetError(
         f"policy {text}: expected a rule ({', '.join(_RULES)}) or a model ({', '.join(models)}), each with /PLACEMENT "
-        "if wanted, or the folder of an artifact"
+        "if wanted, the folder of an artifact, or an installed policy's name"
     )
 
 
@@ -74,6 +81,8 @@ def _rule(kind: RuleType, static: StaticSettings | None) -> RulePolicy:
 
 def name_of(choice: PolicyChoice) -> str:
     """The policy's name in tables and pictures."""
+    if isinstance(choice, OwnPolicy):
+        return choice.name
     name = f"Static({choice.model})" if isinstance(choice, StaticPolicy) else choice.type
     placement = getattr(choice, "placement", Placement.LEAST_LOADED)
     return name if placement is Placement.LEAST_LOADED else f"{name}/{placement}"

@@ -12,13 +12,15 @@ from bes_api.errors import BestEffortError
 from bes_api.passport import TunedRule
 from bes_api.router_config import Placement
 from bes_api.scenario import Scenario
-from bes_router.policy import rules
+from bes_router.policy import own, rules
 from bes_router.policy.artifact import Artifact, fits, read_artifact
+from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.defaults import default_parameters
 from bes_router.policy.load import KINDS, PLACEMENTS
 from bes_training.evaluation.figures import RunOutcomes, Simulate
 from bes_training.simulation.brain import Brain
 from bes_training.simulation.circumstances import Circumstances, LoadFigures
+from bes_training.simulation.plain import simulate_plainly
 from bes_training.simulation.simulate import compiled_catalogue, learned_brain, paper_brain, rule_brain, simulate
 from bes_training.workloads.workload import Workload
 
@@ -46,6 +48,8 @@ def static_name(model: str) -> str:
 def contestants_of(scenario: Scenario, named: Sequence[str]) -> Contestants:
     """Every static model, every rule and what ``named`` adds: ``NAME``, ``NAME/PLACEMENT`` or an artifact's folder.
 
+    A name may also be that of an installed policy of one's own, which is simulated plainly (far slower).
+
     A rule that an artifact tuned for the same scenario takes part as tuned instead of with the published defaults.
     Raises UnknownPolicyError and ArtifactError.
     """
@@ -59,13 +63,15 @@ def contestants_of(scenario: Scenario, named: Sequence[str]) -> Contestants:
     untuned = [name for name in RULES if not any(each.startswith(name) for each in tuned)]
     brains |= {name: rule_of(scenario, name) for name in untuned}
     brains |= {name: tuned_brain(scenario, name, rule) for name, rule in tuned.items()}
+    owned = {name: own_simulated(scenario, name) for name in named if name not in artifacts and name in own.installed()}
     for name in named:
-        if name not in artifacts:
+        if name not in artifacts and name not in owned:
             brains |= {_shown(scenario, name): rule_of(scenario, name)}
     hand_written = tuple(brains)
     for where, artifact in artifacts.items():
         brains[_artifact_name(where, artifact, brains)] = artifact_brain(scenario, artifact)
-    return Contestants({name: simulated(scenario, brain) for name, brain in brains.items()}, statics, hand_written)
+    compiled = {name: simulated(scenario, brain) for name, brain in brains.items()}
+    return Contestants({**compiled, **owned}, statics, hand_written)
 
 
 def simulated(scenario: Scenario, brain: Brain) -> Simulate:
@@ -78,6 +84,16 @@ def simulated(scenario: Scenario, brain: Brain) -> Simulate:
     return run
 
 
+def own_simulated(scenario: Scenario, name: str) -> Simulate:
+    """An installed policy of one's own in the plain simulator, anew for each workload. Raises OwnPolicyError."""
+    own.load(name, scenario, catalogue_of(scenario))  # what fails, fails at the start
+
+    def run(workload: Workload) -> RunOutcomes:
+        return simulate_plainly(scenario, workload, own.load(name, scenario, catalogue_of(scenario)))
+
+    return run
+
+
 def rule_of(scenario: Scenario, name: str) -> Brain:
     """``NAME`` or ``NAME/PLACEMENT`` with its default parameters, where NAME is a rule or (static) a model."""
     rule, _, place = name.partition("/")
@@ -85,8 +101,9 @@ def rule_of(scenario: Scenario, name: str) -> Brain:
     models = [model.name for model in scenario.models]
     if (place and place not in places) or (rule not in RULES and rule not in models):
         raise UnknownPolicyError(
-            f"policy {name!r} is neither a rule ({', '.join(RULES)}), a model ({', '.join(models)}) nor a folder with "
-            f"an artifact; a placement ({', '.join(places)}) may follow a rule or model after a slash"
+            f"policy {name!r} is neither a rule ({', '.join(RULES)}), a model ({', '.join(models)}), a folder with an "
+            f"artifact nor an installed policy; a placement ({', '.join(places)}) may follow a rule or model after a "
+            "slash"
         )
     placement = PLACEMENTS[places[place] if place else Placement.LEAST_LOADED]
     catalogue = compiled_catalogue(scenario.model_dump_json())

@@ -4,7 +4,8 @@ BestEffortError (bes_api)
 └── ArtifactError               an artifact that cannot be used; the fallback rule serves
     ├── ArtifactAbsentError         nothing has been delivered yet
     ├── ArtifactUnreadableError     files missing, truncated or not what they claim to be
-    └── ArtifactMisfitError         sound, but of another layout, catalogue or shape
+    ├── ArtifactMisfitError         sound, but of another layout, catalogue or shape
+    └── OwnPolicyError              a policy of somebody's own: not installed, or it cannot be made
 """
 
 from typing import ClassVar
@@ -35,3 +36,9 @@ class ArtifactMisfitError(ArtifactError):
     """The artifact is sound but does not fit: layout, features, models, tasks, shapes or non-finite weights."""
 
     word = "misfit"
+
+
+class OwnPolicyError(ArtifactError):
+    """A policy of somebody's own that is not installed, or whose package fails."""
+
+    word = "own-policy"

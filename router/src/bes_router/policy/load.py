@@ -7,6 +7,7 @@ from bes_api.router_config import (
     DeadlineAwarePolicy,
     DeliveredPolicy,
     LearnedPolicy,
+    OwnPolicy,
     PaperPolicy,
     Placement,
     PricedPolicy,
@@ -14,7 +15,7 @@ from bes_api.router_config import (
     ThresholdPolicy,
 )
 from bes_api.scenario import Scenario
-from bes_router.policy import placement, policies, rules
+from bes_router.policy import own, placement, policies, rules
 from bes_router.policy.artifact import Artifact, fits, read_artifact
 from bes_router.policy.contract import Policy
 from bes_router.policy.defaults import default_parameters
@@ -64,6 +65,8 @@ def load_policy(
             if artifact is None:
                 raise ArtifactAbsentError("no artifact has been delivered; start the router with --policy FOLDER")
             return learned_policy(artifact, scenario, catalogue)
+        case OwnPolicy():
+            return own.load(choice.name, scenario, catalogue)
         case StaticPolicy():
             model = [each.name for each in scenario.models].index(choice.model)
             name = f"Static({choice.model})"

@@ -1,8 +1,9 @@
 """The service's simulator as one would write it in plain Python: objects, queues and a heap of events.
 
-It exists to be compared with: `bes bench simulator` states how much quicker the compiled one is, and a test holds both
-to the same outcomes. It shares the router's policy and load view with the compiled one, and nothing of the engines.
-Requests that miss their deadline finish; nothing dies.
+It runs policies that are not compiled (one's own), and is compared with: `bes bench simulator` states how much quicker
+the compiled one is, and a test holds both to the same outcomes. It shares the router's policy and load view with the
+compiled one, and nothing of the engines. One router, live figures; requests that miss their deadline finish; nothing
+dies.
 """
 
 import heapq
@@ -11,9 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf, nan
 
+import numpy as np
+
+from bes_api.errors import ScenarioError
+from bes_api.scenario import Scenario
+from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.contract import Policy
 from bes_router.policy.layout import Catalogue, RoutingRequest
+from bes_router.policy.reward import reward_share
 from bes_router.policy.tracker import LoadTracker
+from bes_training.simulation.engines import FINISHED
+from bes_training.simulation.kernel import NO_MODEL, REFUSED
+from bes_training.simulation.simulate import Outcomes
+from bes_training.workloads.workload import Workload
 
 
 @dataclass(slots=True)
@@ -27,6 +38,8 @@ class Request:
     engine: int = -1
     first_token: float = nan
     finished: float = nan
+    refused: bool = False
+    """By admission: the policy was not asked."""
     decoded: int = 0
     prefilled: int = 0
 
@@ -101,6 +114,7 @@ class PlainSimulator:
         catalogue = self.catalogue
         self.tracker.arrived(now)
         if self.tracker.in_flight >= self.max_in_flight:
+            request.refused = True
             return
         decision = self.policy.choose(
             RoutingRequest(
@@ -212,3 +226,35 @@ class PlainSimulator:
             return False
         needed = engine.reserved_tokens + request.prompt + request.output
         return needed <= constants.kv_tokens[model] or engine.reserved_tokens == 0
+
+
+def requests_of(workload: Workload) -> list[Request]:
+    """The requests of ``workload`` before anything has become of them."""
+    columns = (workload.time, workload.task, workload.prompt_tokens, workload.output_tokens)
+    return [Request(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def simulate_plainly(scenario: Scenario, workload: Workload, policy: Policy) -> Outcomes:
+    """What becomes of ``workload`` under any policy object, one router. Raises ScenarioError where a task aborts."""
+    catalogue = catalogue_of(scenario)
+    if any(catalogue.abort):
+        raise ScenarioError(
+            "a task has onMiss: Abort, which a policy of one's own cannot be simulated with; use Finish"
+        )
+    requests = requests_of(workload)
+    PlainSimulator(catalogue, policy, scenario.max_in_flight).run(requests)
+    models = len(catalogue.context)
+    rows = [_outcome(catalogue, models, request) for request in requests]
+    model, engine, latency, reward, peak, share, status = (np.array(column) for column in zip(*rows, strict=True))
+    return Outcomes(workload.time, workload.task, model, engine, latency, reward, peak, share > 0.0, status)
+
+
+def _outcome(catalogue: Catalogue, models: int, request: Request) -> tuple[int, int, float, float, float, float, int]:
+    task, peak = request.task, catalogue.best_quality[request.task]
+    if request.engine < 0:
+        return -1, -1, nan, 0.0, peak, 0.0, REFUSED if request.refused else NO_MODEL
+    model = catalogue.engine_model[request.engine]
+    measured = request.first_token if catalogue.first_token[task] else request.finished
+    share = reward_share(measured - request.arrived, catalogue.full_until[task], catalogue.zero_from[task])
+    reward = share * max(0.0, catalogue.quality[task * models + model])
+    return model, request.engine, request.finished - request.arrived, reward, peak, share, FINISHED
