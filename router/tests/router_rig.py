@@ -15,6 +15,7 @@ from bes_api.router_config import BackendAddress, DirectLoad, Limits, RouterConf
 from bes_api.scenario import Batching, LatencyProfile, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
 from bes_router.decider import Loaded
 from bes_router.decision_log import DecisionLog
+from bes_router.delivery import Delivered
 from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.contract import Policy
 from bes_router.policy.layout import Decision, LoadView, RoutingRequest
@@ -65,6 +66,15 @@ def chunk(data: bytes) -> bytes:
 
 
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def error_of(raw: bytes) -> dict[str, Any]:
+    """The error of a stream's last event, alone in a chunk; whatever follows that chunk fails."""
+    size, _, rest = raw.partition(b"\r\n")
+    event, end = rest[: int(size, 16)], rest[int(size, 16) :]
+    assert event.startswith(b"data: {")
+    assert (event[-2:], end) == (b"\n\n", b"\r\n")
+    return json.loads(event.removeprefix(b"data: "))["error"]  # type: ignore[no-any-return]
 
 
 async def stream(_: "Engine", asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -362,7 +372,8 @@ async def rig(
         explain_headers=explain,
     )
     chosen = policy or AlwaysModel(scenario, 1)
-    running = RunningRouter(config, catalogue_of(scenario), Loaded(chosen, AlwaysModel(scenario, 1)), decisions)
+    loaded = Loaded(chosen, AlwaysModel(scenario, 1))
+    running = RunningRouter(Delivered(config, catalogue_of(scenario), loaded), decisions=decisions)
     await running.start()
     it = Rig(running, *running.ports, engines)
     try:

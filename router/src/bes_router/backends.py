@@ -6,19 +6,42 @@ from typing import TYPE_CHECKING
 import orjson
 
 from bes_api.router_config import BackendAddress
+from bes_router.ejection import Standing
 from bes_router.policy.layout import Catalogue
 
 if TYPE_CHECKING:
     from bes_router.upstream import UpstreamConnection
 
+PATHS = (b"/v1/completions", b"/v1/chat/completions")
+"""What engines are asked for."""
 IDLE_SECONDS = 4.0  # below the 5 s after which uvicorn, which engines run on, closes an idle connection
 MAX_IDLE = 1024
 
 
 class Backend:
-    """One engine; ``engine`` is its number in the catalogue, ``idle`` holds its connections without a request."""
+    """One engine; ``engine`` is its number in the catalogue, ``idle`` holds its connections without a request.
 
-    __slots__ = ("_set_ready", "address", "engine", "idle", "label", "model", "port", "ready", "request_head", "served")
+    It is ``ready`` while it is healthy, as probes and connects tell, and not held back for how it answered.
+    """
+
+    __slots__ = (
+        "_set_ready",
+        "_successor",
+        "address",
+        "engine",
+        "health_path",
+        "healthy",
+        "held",
+        "idle",
+        "label",
+        "model",
+        "port",
+        "probed_at",
+        "ready",
+        "request_heads",
+        "served",
+        "standing",
+    )
 
     def __init__(self, listed: BackendAddress, engine: int, model: int, set_ready: Callable[[int, bool], None]) -> None:
         self.engine = engine
@@ -28,12 +51,16 @@ class Backend:
         self.label = f"{listed.model}/{listed.replica}"
         self.served = orjson.dumps(listed.served_model)
         host = f"[{listed.address}]" if ":" in listed.address else listed.address
-        self.request_head = (
-            f"POST /v1/completions HTTP/1.1\r\nhost: {host}:{listed.port}\r\ncontent-type: application/json\r\n"
-        ).encode("latin-1")
+        fields = f"host: {host}:{listed.port}\r\ncontent-type: application/json\r\n".encode("latin-1")
+        self.request_heads = {path: b"POST %b HTTP/1.1\r\n%b" % (path, fields) for path in PATHS}
         self.idle: list[UpstreamConnection] = []
-        self.ready = False
+        self.health_path = listed.health_path
+        self.healthy = self.held = self.ready = False
+        self.probed_at = float("-inf")
+        """The instant of the last good probe."""
+        self.standing = Standing(self.label)
         self._set_ready = set_ready
+        self._successor: Backend | None = None
 
     def take(self) -> "UpstreamConnection | None":
         """The most recently used idle connection, which the engine is least likely to have closed."""
@@ -41,18 +68,56 @@ class Backend:
 
     def give_back(self, connection: "UpstreamConnection") -> None:
         """Keep a connection whose answer is complete for the next request."""
+        if self._successor is not None:
+            connection.backend = self._successor
+            self._successor.give_back(connection)
+            return
         if self.ready and len(self.idle) < MAX_IDLE:
             self.idle.append(connection)
         else:
             connection.close()
 
-    def mark(self, ready: bool) -> None:
-        """Say whether the engine may be chosen; connections to one that may not are closed."""
+    def mark(self, healthy: bool) -> None:
+        """Say whether the engine can be reached and calls itself healthy."""
+        if self._successor is not None:
+            self._successor.mark(healthy)
+        self.healthy = healthy
+        self._settle()
+
+    def hold(self, held: bool) -> None:
+        """Keep the engine out, or no longer, for how it answered."""
+        if held != self.held:
+            self.held = held
+            self._settle()
+
+    def _settle(self) -> None:
+        ready = self.healthy and not self.held
         if ready != self.ready:
             self.ready = ready
             self._set_ready(self.engine, ready)
         if not ready:
             self.close_idle()
+
+    @property
+    def latest(self) -> "Backend":
+        """The same engine in the newest configuration that lists it."""
+        return self if self._successor is None else self._successor.latest
+
+    def same_engine(self, other: "Backend") -> bool:
+        """Whether ``other`` is this very engine, however its configuration numbers it."""
+        return (self.address, self.port, self.served) == (other.address, other.port, other.served)
+
+    def hand_over(self, successor: "Backend") -> None:
+        """Give readiness and kept connections, now and from now on, to the same engine in a new configuration."""
+        successor.standing.adopt(self.standing)
+        successor.probed_at = self.probed_at
+        successor.held = not successor.standing.allowed
+        successor.mark(successor.healthy or self.healthy)
+        for connection in self.idle:
+            connection.backend = successor
+        successor.idle += self.idle
+        self.idle = []
+        self._successor = successor
 
     def close_idle(self, before: float = float("inf")) -> None:
         """Close the connections that have been idle since before the instant ``before``."""

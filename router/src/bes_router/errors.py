@@ -4,6 +4,7 @@ BestEffortError (bes_api)
 └── RouterError
     ├── MalformedMessageError    bytes that are not the HTTP/1.1 we accept: answered once, then the connection closes
     ├── RefusedRequestError      a well-formed request that is not served: an OpenAI-shaped answer, connection kept
+    ├── FiguresError        load figures that could not be had: they are unknown, one warning, and requests go on
     ├── UpstreamError       an engine that could not be reached, broke off or spoke nonsense
     └── StartupError        exit code 2: an address that cannot be bound, a log that cannot be written
 """
@@ -36,6 +37,7 @@ class Reason(StrEnum):
     BAD_RESPONSE = "backend_bad_response"
     SILENT = "backend_silent"
     CLIENT_STALLED = "client_stalled"
+    DEADLINE = "deadline_missed"
     ENGINE_REFUSED = "engine_refused"
     ENGINE_FAILED = "engine_failed"
     CLIENT_GONE = "client_gone"
@@ -81,6 +83,10 @@ class UpstreamError(RouterError):
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class FiguresError(RouterError):
+    """No usable answer about load figures."""
 
 
 class StartupError(RouterError):

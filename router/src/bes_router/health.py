@@ -1,7 +1,8 @@
-"""Which backends may be chosen: every engine's /health is asked at a steady pace, beside the data path."""
+"""Which backends are healthy: every engine's own health path is asked at a steady pace, beside the data path."""
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 
 from bes_router import fetch
@@ -15,7 +16,7 @@ TIMEOUT_SECONDS = 2.0
 READY_PROBE_EVERY = 4
 """A ready engine is asked only every so many rounds: one that died is noticed sooner by the next request."""
 FAILURES = 2
-"""Probes in a row that must fail before a ready engine counts as gone; a refused connection counts at once."""
+"""Probes in a row that must fail before a healthy engine counts as gone; a refused connection counts at once."""
 
 
 class Health:
@@ -40,19 +41,22 @@ class Health:
 
     async def _probe(self, backend: Backend) -> None:
         try:
-            status, _ = await fetch.get(backend.address, backend.port, "/health", TIMEOUT_SECONDS)
-            failure = "" if status < 500 else f"/health answered {status}"
+            status, _ = await fetch.get(backend.address, backend.port, backend.health_path, TIMEOUT_SECONDS)
+            failure = "" if 200 <= status < 300 else f"{backend.health_path} answered {status}"
             certain = False
         except UpstreamError as error:
             failure = str(error)
             certain = error.reason is Reason.CONNECT
         if not failure:
             self._failures[backend.label] = 0
-            if not backend.ready:
+            if not backend.healthy:
                 log.info("backend %s (%s:%d) is ready", backend.label, backend.address, backend.port)
+            backend.probed_at = time.monotonic()
             backend.mark(True)
             return
         self._failures[backend.label] += 1
-        if backend.ready and (certain or self._failures[backend.label] >= FAILURES):
+        if not backend.healthy and self._failures[backend.label] == 1:
+            log.info("backend %s is not ready yet: %s", backend.label, failure)
+        elif backend.healthy and (certain or self._failures[backend.label] >= FAILURES):
             log.warning("backend %s is not ready: %s", backend.label, failure)
             backend.mark(False)

@@ -13,6 +13,7 @@ import httptools
 from bes_router.errors import MalformedMessageError, Reason
 
 HEAD_END = b"\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 MAX_CHUNK_LINE = 256  # a chunk's size with extensions; real ones have a few bytes
 MAX_TRAILER = 4096
 _HEX = frozenset(b"0123456789abcdefABCDEF")

@@ -5,6 +5,9 @@ from typing import Self
 
 from bes_router.policy.tracker import LoadTracker
 
+MOST_SEQUENCES = 256
+"""Beyond, engines queue whatever comes, and counting would hold the router up."""
+
 
 class Lease:
     """A place at an engine, counted from before the request is sent until `release`, however the answer ends.
@@ -13,12 +16,15 @@ class Lease:
     path (complete, broken off, refused connection, client gone, cut off while draining) may release without asking.
     """
 
-    __slots__ = ("_held", "_tracker", "engine")
+    __slots__ = ("_held", "_sequences", "_tracker", "engine")
 
-    def __init__(self, tracker: LoadTracker, engine: int, now: float) -> None:
+    def __init__(self, tracker: LoadTracker, engine: int, now: float, sequences: int = 1) -> None:
+        """Count ``sequences`` answers generated side by side, as engines count them."""
         self._tracker = tracker
+        self._sequences = min(sequences, MOST_SEQUENCES)
         self.engine = engine
-        tracker.sent(engine, now)
+        for _ in range(self._sequences):
+            tracker.sent(engine, now)
         self._held = True
 
     @property
@@ -30,7 +36,16 @@ class Lease:
         """Stop counting."""
         if self._held:
             self._held = False
-            self._tracker.finished(self.engine)
+            for _ in range(self._sequences):
+                self._tracker.finished(self.engine)
+
+    def move(self, tracker: LoadTracker, engine: int, now: float) -> None:
+        """Count at another tracker from now on: the engine stays, the configuration that numbers it is a new one."""
+        if self._held:
+            self.release()
+            self._tracker, self.engine, self._held = tracker, engine, True
+            for _ in range(self._sequences):
+                tracker.sent(engine, now)
 
     def __enter__(self) -> Self:
         return self

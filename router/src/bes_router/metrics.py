@@ -4,11 +4,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from bes_router.errors import Reason
+from bes_router.setbacks import Setbacks
 
 LATENCY_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 DISPATCH_BOUNDS = (1e-5, 2e-5, 3e-5, 5e-5, 7.5e-5, 1e-4, 1.5e-4, 2e-4, 3e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2)
@@ -83,9 +83,15 @@ class Gauges:
 
 
 class Metrics(Collector):
-    """Everything the router counts; `registry` is what the admin port renders."""
+    """Everything that is counted under one configuration; ``before`` is the one whose counters go on, by name."""
 
-    def __init__(self, tasks: Sequence[str], models: Sequence[str], backends: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        models: Sequence[str],
+        backends: Sequence[tuple[str, str]],
+        before: "Metrics | None" = None,
+    ) -> None:
         self.tasks = [TaskFigures() for _ in tasks]
         self.decisions = [[0] * len(models) for _ in tasks]
         self.errors = dict.fromkeys(Reason, 0)
@@ -93,17 +99,38 @@ class Metrics(Collector):
         self.policy = ""
         self.fallback = False
         self.policy_failures = 0
-        self.registry = CollectorRegistry(auto_describe=False)
+        self.setbacks = Setbacks()
         self._task_names = tuple(tasks)
         self._model_names = tuple(models)
         self._backends = tuple(backends)
         self._gauges: Gauges | None = None
+        if before is not None:
+            self._go_on(before)
+
+    @property
+    def task_names(self) -> Sequence[str]:
+        """In the order of ``tasks``."""
+        return self._task_names
+
+    @property
+    def model_names(self) -> Sequence[str]:
+        """In the order of ``decisions[task]``."""
+        return self._model_names
 
     def publish(self, gauges: Gauges) -> None:
-        """Register everything, together with the process's own CPU and memory."""
+        """Say where to read what is true at the moment of a scrape."""
         self._gauges = gauges
-        self.registry.register(self)
-        ProcessCollector(registry=self.registry)
+
+    def _go_on(self, before: "Metrics") -> None:
+        """Share what answers under way may still count into; copy what only decisions count."""
+        self.errors, self.dispatch, self.policy_failures = before.errors, before.dispatch, before.policy_failures
+        self.setbacks = before.setbacks
+        for new, name in enumerate(self._task_names):
+            if name in before._task_names:
+                old = before._task_names.index(name)
+                self.tasks[new] = before.tasks[old]
+                counts = dict(zip(before._model_names, before.decisions[old], strict=True))
+                self.decisions[new] = [counts.get(model, 0) for model in self._model_names]
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
         """Render, called by the registry."""
@@ -132,6 +159,7 @@ class Metrics(Collector):
         )
         dispatch.add_metric([], self.dispatch.buckets(), self.dispatch.total)
         yield dispatch
+        yield from self.setbacks.collect()
         yield from self._policy()
         if self._gauges is not None:
             yield from self._now(self._gauges)

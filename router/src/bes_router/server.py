@@ -18,6 +18,7 @@ from bes_router.upstream import no_delay, reset_when_closed
 
 LINGER_SECONDS = 1.0  # a refused client may still be sending: closing at once would reset away the answer
 NEVER = float("inf")
+PROBES = 3  # of a client that has closed its side: has it left, or does it wait?
 _EMPTY_LINES = re.compile(rb"\A(?:\r\n)+")
 
 
@@ -62,6 +63,8 @@ class ClientConnection(asyncio.Protocol):
         self._lingering = False
         self._closing = False  # close after the answer being written
         self._reading_paused = False
+        self._eof = False  # the client sends nothing more
+        self._probes = 0
         self.exchange: Exchange | None = None
         self.writable = True
         self.deadline = NEVER
@@ -80,6 +83,23 @@ class ClientConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.client_gone()
         self._service.closed(self)
+
+    def eof_received(self) -> bool:
+        """Stay while an answer is owed: a client may close its side after its last request and still read (half-close).
+
+        One that has left altogether looks the same, until something is written to it: an interim answer, which every
+        client has to skip (RFC 9110, 15.2), brings a reset back from where nobody reads, and the engine can stop.
+        """
+        if self._lingering or (self.exchange is None and (self.writable or not self._buffer)):
+            return False
+        self._eof = True
+        self._probe()
+        return True
+
+    def _probe(self) -> None:
+        if self.exchange is not None and not self.exchange.status and self.writable and self._probes < PROBES:
+            self._probes += 1
+            self.write(http1.CONTINUE)
 
     def data_received(self, data: bytes) -> None:
         """Read on, or keep bytes of the next request until the present one is answered and the answer is taken."""
@@ -110,8 +130,21 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.resume()
         elif not self._lingering:
             self._resume_reading()
-            if self._buffer:
-                self._read()
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Read what came while an answer was written; close where nothing whole is left and nothing will come."""
+        if self._buffer and self._transport is not None:
+            self._read()
+        if (
+            self._eof
+            and self.exchange is None
+            and self.writable
+            and not self._lingering
+            and self._transport is not None
+        ):
+            self._lingering = True
+            self._transport.close()
 
     def _resume_reading(self) -> None:
         if self._reading_paused and self._transport is not None:
@@ -158,7 +191,7 @@ class ClientConnection(asyncio.Protocol):
         if self._missing > len(self._buffer) or head.chunked:
             self.deadline = time.monotonic() + limits.body_timeout_seconds
             if head.expects_continue and not self._buffer:
-                self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.write(http1.CONTINUE)
         return True
 
     def _read_body(self) -> bytes | None:
@@ -187,7 +220,7 @@ class ClientConnection(asyncio.Protocol):
     def _dispatch(self, body: bytes) -> None:
         head, self._head, self._chunks = cast(RequestHead, self._head), None, None
         arrival = time.monotonic()
-        self._closing = not head.keep_alive or self._service.draining
+        self._closing = not head.keep_alive or self._service.draining or self._is_last
         answer = self._service.handle(self, head, body, arrival)
         if isinstance(answer, bytes):
             self.write(answer)
@@ -199,13 +232,18 @@ class ClientConnection(asyncio.Protocol):
             answer.pause()
         answer.start(self._service.limits.connect_timeout_seconds)
 
+    @property
+    def _is_last(self) -> bool:
+        """Whether no other request can come."""
+        return self._eof and not self._buffer
+
     def answer(self, status: int, body: bytes, headers: tuple[http1.Header, ...] = ()) -> bytes:
         """An answer of the router's own, which closes the connection where the request or the router wants that."""
         return http1.response(status, body, headers, close=self._closing)
 
     def begin(self, head: bytes, must_close: bool, data: bytes) -> None:
         """Write the head and the first bytes of an engine's answer."""
-        if must_close or self._service.draining:
+        if must_close or self._service.draining or self._is_last:
             self._closing = True
         self.write(b"%b%b%b" % (head, b"\r\nconnection: close\r\n\r\n" if self._closing else HEAD_END, data))
 
@@ -218,24 +256,33 @@ class ClientConnection(asyncio.Protocol):
         """The exchange's answer is written: read the next request."""
         self.exchange = None
         self._next(now)
-        if self._buffer and self._transport is not None:
-            self._read()
+        self._read_on()
 
     def refuse(self, error: UpstreamError) -> None:
-        """Answer 503, or 504 for an engine that stayed silent, instead of the exchange."""
-        self._closing = self._closing or self._service.draining
-        status = 504 if error.reason is Reason.SILENT else 503
-        body = error_body(status, "the request could not be served just now; try again", code=error.reason)
-        self.write(self.answer(status, body, ((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),)))
+        """Answer 503, or 504 for what took too long, instead of the exchange."""
+        self._closing = self._closing or self._service.draining or self._is_last
+        headers: tuple[http1.Header, ...] = ((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),)
+        status, message = 503, "the request could not be served just now; try again"
+        if error.reason is Reason.SILENT:
+            status = 504
+        elif error.reason is Reason.DEADLINE:
+            status, message, headers = 504, "the deadline passed before the request was answered", ()
+        self.write(self.answer(status, error_body(status, message, code=error.reason), headers))
         self.complete(time.monotonic())
 
-    def cut(self) -> None:
-        """Reset the connection, so that half an answer cannot be taken for a whole one."""
+    def cut(self, last: bytes = b"") -> None:
+        """Close so that half an answer cannot be taken for a whole one: by a reset, or after the bytes ``last``."""
         exchange, self.exchange = self.exchange, None
-        if self._transport is not None:
-            if exchange is not None:  # an answer may end with EOF, and abort alone looks like one
-                reset_when_closed(self._transport)
-            self._transport.abort()
+        if self._transport is None:
+            return
+        if last:  # of a chunked stream: it lacks its end, however it closes
+            self._transport.write(last)
+            self._closing = True
+            self._next(time.monotonic())
+            return
+        if exchange is not None:  # an answer may end with EOF, and abort alone looks like one
+            reset_when_closed(self._transport)
+        self._transport.abort()
 
     def _next(self, now: float) -> None:
         if self._transport is None:
@@ -261,8 +308,9 @@ class ClientConnection(asyncio.Protocol):
         """Enforce the timeouts; called about twice a second."""
         exchange = self.exchange
         if exchange is not None:
-            if now - exchange.touched > self._service.limits.response_timeout_seconds:
-                exchange.expire(Reason.CLIENT_STALLED if exchange.paused else Reason.SILENT)
+            exchange.sweep(now, self._service.limits.response_timeout_seconds)
+            if self._eof:
+                self._probe()
         elif now > self.deadline:
             if self._lingering:
                 self.cut()

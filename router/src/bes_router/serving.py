@@ -1,4 +1,4 @@
-"""What one configuration serves: the way of a parsed request from the decision to the account of its outcome.
+"""What one configuration serves: the way of a request from its decision, or several, to the account of its outcome.
 
 A new configuration is a new `Serving` beside the old one; an exchange belongs to the one that decided it until it ends.
 Synchronous from the request's last byte to its sending.
@@ -9,21 +9,27 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from bes_api.router_config import RouterConfig
-from bes_router import openai
-from bes_router.backends import Backend, backends_of
+from bes_router import bodies
+from bes_router.account import Account
+from bes_router.backends import IDLE_SECONDS, Backend, backends_of
+from bes_router.deadlines import DeadlineWheel
 from bes_router.decider import Decider
 from bes_router.decision_log import DecisionLog
+from bes_router.decisions import DecisionRing, Setting
 from bes_router.errors import RETRY_AFTER_SECONDS, Reason, RefusedRequestError
 from bes_router.http1 import RequestHead
+from bes_router.judgement import Judgement
 from bes_router.lease import Lease
 from bes_router.metrics import Metrics
-from bes_router.openai import CompletionRequest
+from bes_router.parties import Client, Failure
 from bes_router.policy.layout import Catalogue, RoutingRequest
-from bes_router.policy.reward import reward_share
 from bes_router.policy.tracker import LoadTracker
-from bes_router.relay import Client, Exchange
+from bes_router.prompt_ratio import PromptRatio, prompt_tokens
+from bes_router.relay import Exchange
+from bes_router.words import Vocabulary, Words
 
-CLIENTS_FAULT = frozenset({400, 401, 403, 404, 405, 413, 415, 422})
+MAX_ATTEMPTS = 3
+_ENGINE_GONE = frozenset({Reason.CONNECT, Reason.BROKE_OFF})
 
 
 class Serving:
@@ -36,7 +42,8 @@ class Serving:
         tracker: LoadTracker,
         decider: Decider,
         metrics: Metrics,
-        decisions: DecisionLog | None = None,
+        ring: DecisionRing,
+        log: DecisionLog | None = None,
     ) -> None:
         scenario = config.scenario
         self.draining = False
@@ -48,19 +55,27 @@ class Serving:
             config.backends, self.model_names, catalogue, tracker.set_ready
         )
         self._catalogue = catalogue
-        self._decider = decider
-        self._decisions = decisions
-        self._number = 0
+        self._ring = ring
+        self._log = log
         self._max_in_flight = scenario.max_in_flight
-        default = self.task_names.index(scenario.default_task)
-        self._tasks: dict[str | None, int] = {None: default, "": default, config.service: default}
-        self._tasks |= {name: index for index, name in enumerate(self.task_names)}
-        self._explanations = self._explain(decider.name) if config.explain_headers else None
-        self._labels = [b"" if each is None else _field(each.label).encode("ascii") for each in self.backends]
+        self.vocabulary = Vocabulary(config, catalogue)
+        self.ratios = [PromptRatio() for _ in self.task_names]
+        self._account = Account(catalogue, metrics)
+        self._aborts: DeadlineWheel[Exchange] = DeadlineWheel(self._expired)
+        listed = [backend for backend in self.backends if backend is not None]
+        self._judgement = Judgement(catalogue, listed, len(self.model_names), metrics.setbacks)
+        self._explain_headers = config.explain_headers
+        self._figures_source = config.load.type
+        self.decide_with(decider)
 
-    def task_of(self, model: str | None) -> int | None:
-        """The task that a request's ``model`` names, or None."""
-        return self._tasks.get(model)
+    def decide_with(self, decider: Decider) -> None:
+        """Decide by another policy from the next request on."""
+        self.decider = decider
+        self.metrics.policy, self.metrics.fallback = decider.policy.name, bool(decider.loaded.problem)
+        self._setting = Setting(
+            self._catalogue, decider.policy, decider.name, self.model_names, self.task_names, self._figures_source
+        )
+        self._explanations = self._explain(decider.name) if self._explain_headers else None
 
     def _explain(self, policy: str) -> Sequence[Sequence[bytes]]:
         """The fields of an answer that do not depend on the moment, per task and model."""
@@ -73,145 +88,173 @@ class Serving:
             for task in self.task_names
         ]
 
-    def route(
-        self,
-        client: Client,
-        completion: CompletionRequest,
-        task: int,
-        head: RequestHead,
-        body: bytes,
-        arrival: float,
-    ) -> Exchange:
+    def route(self, client: Client, words: Words, head: RequestHead, body: bytes, arrival: float) -> Exchange:
         """Decide and lease; the exchange is not started. Raises RefusedRequestError, already accounted for."""
-        figures = self.metrics.tasks[task]
+        routing = self.vocabulary.routing(words, self.ratios[words.task].value, arrival)
+        exchange = Exchange(client, self, words, routing, head, body, arrival)
         try:
-            exchange = self._route(client, completion, task, head, body, arrival)
+            self._admit(arrival)
+            if not self._place(exchange, arrival):
+                refusal = self._nothing_eligible(routing)
+                if refusal.status < 500 or not self._judgement.relent() or not self._place(exchange, arrival):
+                    raise refusal
         except RefusedRequestError as error:
-            if error.status in CLIENTS_FAULT:
-                figures.client_faults += 1
-            else:
-                figures.failed += 1
-                figures.peak_reward += self._catalogue.best_quality[task]
+            self._account.refused(routing, error)
             raise
+        asked = words.asked
+        if asked.measurable and self.ratios[routing.task].wants():
+            exchange.characters = asked.characters
+        if self._catalogue.abort[routing.task]:
+            self._aborts.add(exchange, routing.zero_from)
         self.metrics.dispatch.observe(time.monotonic() - arrival)
         return exchange
 
-    def _route(
-        self,
-        client: Client,
-        completion: CompletionRequest,
-        task: int,
-        head: RequestHead,
-        body: bytes,
-        arrival: float,
-    ) -> Exchange:
+    def _admit(self, arrival: float) -> None:
         tracker = self.tracker
         tracker.arrived(arrival)
         if self.draining:
             raise _later(503, Reason.DRAINING, "this router is stopping; try again")
         if tracker.in_flight >= self._max_in_flight:
             raise _later(429, Reason.OVERLOADED, f"{self._max_in_flight} requests are in flight here; try again")
-        catalogue = self._catalogue
-        request = RoutingRequest(
-            task,
-            completion.prompt_tokens,
-            completion.output_tokens,
-            arrival + catalogue.full_until[task],
-            arrival + catalogue.zero_from[task],
+
+    def _place(self, exchange: Exchange, now: float) -> bool:
+        """Decide where the exchange goes now and lease a place there; False if nothing is eligible."""
+        tracker, routing, words = self.tracker, exchange.routing, exchange.words
+        view = tracker.view(now)
+        decision = self.decider.choose(routing, view, now)
+        number = self._ring.note(
+            self._setting,
+            routing,
+            view,
+            decision,
+            now=now,
+            arrival=exchange.arrival,
+            figures_at=tracker.figures_at,
+            retried_from=exchange.decision,
         )
-        view = tracker.view(arrival)
-        decision = self._decider.choose(request, view, arrival)
-        self._number += 1
-        if self._decisions is not None:
-            self._decisions.decided(self._number, request, view, arrival, decision)
+        if self._log is not None:
+            self._log.decided(number, routing, view, now, decision)
         backend = self.backends[decision.engine] if decision.engine >= 0 else None
         if backend is None:
-            raise self._nothing_eligible(task, completion)
-        self.metrics.decisions[task][backend.model] += 1
-        explanation = b""
+            return False
+        self.metrics.decisions[routing.task][backend.model] += 1
+        self._judgement.placed(exchange, backend, view, now)
         if self._explanations is not None:
-            explanation = b"%b%d; backend=%b; load=%.1f" % (
-                self._explanations[task][backend.model],
-                self._number,
-                self._labels[backend.engine],
-                view.load[backend.engine],
-            )
-        payload = openai.spliced(body, completion, backend.served)
-        request_bytes = b"%b%bcontent-length: %d\r\n\r\n%b" % (
-            backend.request_head,
-            head.forwarded,
+            exchange.explanation = self._explanations[routing.task][backend.model] + self._ring.id_of(number)
+        payload = bodies.spliced(exchange.body, words.asked, backend.served)
+        exchange.request = b"%b%bcontent-length: %d\r\n\r\n%b" % (
+            backend.request_heads[words.path],
+            exchange.head.forwarded,
             len(payload),
             payload,
         )
-        return Exchange(
-            client,
-            self,
-            backend,
-            Lease(tracker, backend.engine, arrival),
-            request=request_bytes,
-            task=task,
-            arrival=arrival,
-            stream=completion.stream,
-            explanation=explanation,
-        )
+        exchange.decision = number
+        exchange.backend = backend
+        exchange.lease = Lease(tracker, backend.engine, now, words.asked.sequences)
+        return True
 
-    def _nothing_eligible(self, task: int, completion: CompletionRequest) -> RefusedRequestError:
-        catalogue = self._catalogue
+    def _nothing_eligible(self, routing: RoutingRequest) -> RefusedRequestError:
+        catalogue, task = self._catalogue, routing.task
         models = len(self.model_names)
-        contexts = [catalogue.context[m] for m in range(models) if catalogue.quality[task * models + m] >= 0.0]
-        tokens = completion.prompt_tokens + completion.output_tokens
-        if tokens > max(contexts, default=0):
+        allowed = range(models) if routing.pinned < 0 else (routing.pinned,)
+        longest = max((catalogue.context[m] for m in allowed if catalogue.quality[task * models + m] >= 0.0), default=0)
+        tokens = routing.prompt_tokens + routing.output_tokens
+        if tokens > longest:
             return RefusedRequestError(
                 400,
                 Reason.PROMPT_TOO_LONG,
-                f"prompt and max_tokens need about {tokens} tokens; the longest context for this task is "
-                f"{max(contexts, default=0)}",
+                f"prompt and answer need about {tokens} tokens; the longest context for this is {longest}: send less, "
+                "or ask for fewer tokens",
                 code="context_length_exceeded",
                 param="prompt",
             )
         return _later(503, Reason.NO_BACKEND, "no engine that could serve this is ready; try again")
 
+    def again(self, exchange: Exchange, failure: Failure, now: float) -> bool:
+        """Decide anew with what was tried left out: at most three attempts, all of them within the deadline."""
+        backend, reason = exchange.backend, failure.error.reason
+        if failure.status:
+            self._judgement.answered(exchange, failure.status, now)
+        else:
+            self._judgement.broke(exchange, reason, now)
+        self._account.attempt_failed(exchange)
+        exchange.tried.append(backend.engine)
+        if len(exchange.tried) >= MAX_ATTEMPTS or now >= exchange.routing.zero_from:
+            return False
+        placed = reason in _ENGINE_GONE and self._place_without(exchange, self._same_gpu(backend), now)
+        if not placed and not self._place_without(exchange, (), now):
+            return False
+        exchange.retried_for = f"engine_{failure.status}" if failure.status else reason
+        if exchange.explanation:
+            exchange.explanation += b"; attempt=%d" % (len(exchange.tried) + 1)
+        return True
+
+    def _same_gpu(self, backend: Backend) -> Sequence[int]:
+        """Engines that may have died together with ``backend``."""
+        gpus = self._catalogue.engine_gpu
+        return [engine for engine, gpu in enumerate(gpus) if gpu == gpus[backend.engine]]
+
+    def _place_without(self, exchange: Exchange, more: Sequence[int], now: float) -> bool:
+        """`_place` with what was tried, and ``more``, out of sight."""
+        tracker = self.tracker
+        hidden = [self.backends[engine] for engine in {*exchange.tried, *more}]
+        ready = [backend for backend in hidden if backend is not None and backend.ready]
+        for backend in ready:
+            tracker.set_ready(backend.engine, False)
+        try:
+            return self._place(exchange, now)
+        finally:
+            for backend in ready:
+                tracker.set_ready(backend.engine, backend.ready)
+
+    def usage_seen(self, exchange: Exchange, tail: bytes) -> None:
+        """Learn how long a token is from the last bytes of an answer."""
+        tokens = prompt_tokens(tail)
+        if tokens is not None:
+            self.ratios[exchange.routing.task].learn(exchange.characters, tokens - exchange.words.asked.counted_tokens)
+
     def first_byte(self, exchange: Exchange, now: float) -> None:
         """Note the time to the first token of a stream."""
-        if exchange.stream and exchange.status == 200:
-            self.metrics.tasks[exchange.task].first_token.observe(now - exchange.arrival)
+        self._account.first_byte(exchange, now)
+
+    def paused(self, exchange: Exchange) -> None:
+        """How long it takes is the client's doing now."""
+        self._judgement.withdrawn(exchange, time.monotonic())
 
     def ended(self, exchange: Exchange, now: float) -> None:
-        """Account for an engine's whole answer."""
-        task, status = exchange.task, exchange.status
-        figures = self.metrics.tasks[task]
-        catalogue = self._catalogue
-        if status != 200:
-            if status in CLIENTS_FAULT:
-                self.metrics.errors[Reason.ENGINE_REFUSED] += 1
-                figures.client_faults += 1
-            else:
-                self._failed(task, Reason.ENGINE_FAILED)
-            return
-        figures.completion.observe(now - exchange.arrival)
-        answered = exchange.first_byte_at or now if catalogue.first_token[task] else now
-        share = reward_share(answered - exchange.arrival, catalogue.full_until[task], catalogue.zero_from[task])
-        figures.peak_reward += catalogue.best_quality[task]
-        if share > 0.0:
-            figures.in_time += 1
-            quality = catalogue.quality[task * len(self.model_names) + exchange.backend.model]
-            figures.reward += share * quality
-        else:
-            figures.late += 1
+        """Judge the backend by its whole answer, which was relayed, and account for it."""
+        self._judgement.answered(exchange, exchange.status, now)
+        self._account.ended(exchange, now)
 
-    def failed(self, exchange: Exchange, reason: Reason, now: float) -> None:  # noqa: ARG002 - the protocol's shape
-        """Account for an answer that never became whole."""
-        if reason is Reason.CLIENT_GONE:
-            self.metrics.errors[reason] += 1
-            self.metrics.tasks[exchange.task].client_gone += 1
-        else:
-            self._failed(exchange.task, reason)
+    def missed(self, exchange: Exchange, now: float) -> None:
+        """Account for a request that was aborted at its deadline."""
+        self._judgement.withdrawn(exchange, now, missed=True)
+        self._account.missed(exchange)
 
-    def _failed(self, task: int, reason: Reason) -> None:
-        self.metrics.errors[reason] += 1
-        figures = self.metrics.tasks[task]
-        figures.failed += 1
-        figures.peak_reward += self._catalogue.best_quality[task]
+    def failed(self, exchange: Exchange, reason: Reason, now: float) -> None:
+        """Judge the backend by an answer that ended in its middle, or left with its client, and account for it."""
+        self._judgement.broke(exchange, reason, now)
+        self._account.failed(exchange, reason)
+
+    def gave_up(self, exchange: Exchange, reason: Reason, now: float) -> None:
+        """Account for a request of which nothing was relayed; every attempt was judged when it failed."""
+        self._judgement.withdrawn(exchange, now)
+        if exchange.status:
+            self._account.ended(exchange, now)
+        else:
+            self._account.failed(exchange, reason)
+
+    def sweep(self, now: float) -> None:
+        """What needs doing about twice a second: who hangs, who may come back, connections idle for too long."""
+        self._judgement.tick(now)
+        for backend in self.backends:
+            if backend is not None:
+                backend.close_idle(before=now - IDLE_SECONDS)
+
+    def _expired(self, exchange: Exchange, now: float) -> None:
+        """A deadline has passed. A first token in time is all that some deadlines look at."""
+        if not (self._catalogue.first_token[exchange.routing.task] and exchange.first_byte_at):
+            exchange.miss(now)
 
 
 def _field(text: str) -> str:

@@ -60,6 +60,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._keep = False
         self._framings = 0  # content-length and transfer-encoding fields seen
+        self._status = 0
+        self._interims = 0  # 1xx answers before the one that counts
+        self.between_chunks = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Switch Nagle's algorithm off: a small write must not wait for the engine's delayed ACK."""
@@ -104,12 +107,26 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Note the head's end and what it says of the connection (httptools' callback; forgotten after the end)."""
-        self._head_done = True
-        self._keep = self._parser.should_keep_alive()
+        self._status = status = self._parser.get_status_code()
+        if status >= 200:
+            self._head_done = True
+            self._keep = self._parser.should_keep_alive()
+
+    def on_chunk_header(self) -> None:
+        """Note that a chunk goes on from here (httptools' callback)."""
+        self.between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        """Note a chunk's end (httptools' callback)."""
+        self.between_chunks = True
 
     def on_message_complete(self) -> None:
-        """Note the answer's end (httptools' callback)."""
-        self._complete = True
+        """Note the answer's end; one of 1xx is none, another comes (httptools' callback; RFC 9110, 15.2)."""
+        if self._head_done:
+            self._complete = True
+        else:
+            self._messages -= 1
+            self._interims += 1
 
     def data_received(self, data: bytes) -> None:
         """Hand bytes on; end the answer where its framing says so."""
@@ -142,10 +159,12 @@ class UpstreamConnection(asyncio.Protocol):
     def _tell_head(self, waiting: Answered, now: float) -> bool:
         """Pass on the head and what came with it; False where the answer is refused."""
         head, found, data = self._raw.partition(HEAD_END)
-        status = self._parser.get_status_code()
+        while self._interims and _framings(head.lower()) == 0:
+            self._interims -= 1
+            head, found, data = data.partition(HEAD_END)
         names = head.lower()  # httptools has checked that every name is followed by its colon
-        self._framings = names.count(b"\r\ncontent-length:") + names.count(b"\r\ntransfer-encoding:")
-        if not found or self._framings > 1 or status < 200:
+        self._framings = _framings(names)
+        if not found or self._framings > 1 or self._interims:
             self._break(Reason.BAD_RESPONSE, "the engine's answer has an ambiguous head")
             return False
         if not head.startswith(b"HTTP/1.1 ") or b"connection:" in names or b"\r\nkeep-alive:" in names:
@@ -154,7 +173,7 @@ class UpstreamConnection(asyncio.Protocol):
             head = b"\r\n".join([b"HTTP/1.1 " + line.partition(b" ")[2], *kept])
         self._raw = b""
         self._head_told = True
-        waiting.on_head(status, head, self._until_close, data, now)
+        waiting.on_head(self._status, head, self._until_close, data, now)
         return True
 
     @property
@@ -190,6 +209,11 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             untouched = self._used and self._messages == 0
             self._break(Reason.BROKE_OFF, "the engine closed the connection before its answer was complete", untouched)
+
+
+def _framings(names: bytes) -> int:
+    """How many fields of a head, lower case, say where the body ends."""
+    return names.count(b"\r\ncontent-length:") + names.count(b"\r\ntransfer-encoding:")
 
 
 def no_delay(transport: asyncio.BaseTransport) -> None:
