@@ -48,17 +48,17 @@ def fit(bursts: Sequence[MeasuredBurst], round_trip: float) -> LatencyProfile:
 
     Raises ProfileError if the bursts cannot say them.
     """
-    prefill_rows: dict[Burst, list[tuple[float, float]]] = defaultdict(list)
+    prefill_rows: dict[int, list[tuple[float, float]]] = defaultdict(list)
     step_rows: dict[Burst, list[Step]] = defaultdict(list)
     for measured in bursts:
         if measured.burst.concurrency == 1 and (first := first_token_seconds(measured.answers[0])) is not None:
             seconds = max(first - round_trip, _LEAST_MS / 1e3)
-            prefill_rows[measured.burst].append((seconds, measured.answers[0].prompt_tokens))
+            prefill_rows[measured.burst.prompt_tokens].append((seconds, measured.answers[0].prompt_tokens))
         if (step := step_of(measured.answers)) is not None:
             step_rows[measured.burst].append(step)
     if len(prefill_rows) < 2 or len(step_rows) < 2:
-        tokens = [answer.output_tokens for measured in bursts for answer in measured.answers]
-        pieces = [len(answer.events) for measured in bursts for answer in measured.answers]
+        long = [answer for each in bursts if each.burst.output_tokens > MIN_STEPS for answer in each.answers]
+        tokens, pieces = [answer.output_tokens for answer in long], [len(answer.events) for answer in long]
         raise ProfileError(
             f"too few answers can be used: they have {np.median(tokens):g} tokens in {np.median(pieces):g} pieces "
             f"(median), at least {MIN_STEPS + 1} tokens in pieces of their own are needed; an engine that stops early "

@@ -101,15 +101,17 @@ async def play(engine: Engine, schedule: Sequence[Due], seed: int, progress: Pro
 async def _bursts(engine: Engine, settings: Settings, progress: Progress) -> list[MeasuredBurst]:
     generator = random.Random(settings.seed + 4)
 
-    async def one(burst: Burst) -> Answer:
-        answer = await engine.ask(engine.prompt(burst.prompt_tokens, generator), burst.output_tokens)
-        progress(1)
-        return answer
+    async def send(burst: Burst) -> MeasuredBurst:
+        prompts = [engine.prompt(burst.prompt_tokens, generator) for _ in range(burst.concurrency)]
+        return MeasuredBurst(burst, await _all([engine.ask(prompt, burst.output_tokens) for prompt in prompts]))
 
-    return [
-        MeasuredBurst(burst, await _all([one(burst) for _ in range(burst.concurrency)]))
-        for burst in bursts_of(settings)
-    ]
+    # Engines allocate when they first see a size: the largest of all is sent once for nothing.
+    await send(Burst(max(settings.prompt_tokens), settings.output_tokens, max(settings.concurrency)))
+    measured = []
+    for burst in bursts_of(settings):
+        measured.append(await send(burst))
+        progress(burst.concurrency)
+    return measured
 
 
 async def _all(requests: Sequence[Coroutine[None, None, Answer]]) -> tuple[Answer, ...]:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from bes_lab.errors import ProfileError
 
 MAX_REQUESTS = 5000
+PROBES = 5
+"""Requests for nothing but the time to their first token, for each length and repeat: they are short, so many."""
+PROBE_OUTPUT_TOKENS = 2
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,7 @@ class Settings:
     @property
     def requests(self) -> int:
         """Requests of the whole measurement, without the two that calibrate."""
-        bursts = len(self.prompt_tokens) * sum(self.concurrency) * self.repeats
-        return bursts + self.check_requests
+        return len(self.prompt_tokens) * (sum(self.concurrency) + PROBES) * self.repeats + self.check_requests
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ def bursts_of(settings: Settings) -> list[Burst]:
         for prompt in settings.prompt_tokens
         for concurrency in settings.concurrency
     ]
+    grid += [Burst(prompt, PROBE_OUTPUT_TOKENS, 1) for prompt in settings.prompt_tokens for _ in range(PROBES)]
     return [burst for _ in range(settings.repeats) for burst in generator.sample(grid, len(grid))]
 
 

@@ -120,11 +120,7 @@ class Engine:
 
     async def ask(self, prompt: str, max_tokens: int) -> Answer:
         """One request, answered as a stream."""
-        while True:
-            try:
-                return await self._ask(prompt, max_tokens)
-            except _RefusedFieldError:
-                self._extras += 1
+        return await self._ask(prompt, max_tokens, _EXTRAS[self._extras])
 
     async def _find_model(self) -> None:
         """Take the engine's only model if none was named; an engine that lists none must be told."""
@@ -138,10 +134,22 @@ class Engine:
                 raise ProfileError(f"{self._address.url}: name one of its models with --model (it lists: {found})")
             self.model = self._listed[0]
 
+    async def _find_extras(self, prompt: str) -> None:
+        """Leave out what the engine refuses to read, as long as something can be left out."""
+        while True:
+            try:
+                await self._ask(prompt, 8, _EXTRAS[self._extras])
+                return
+            except _RefusedFieldError:
+                if self._extras + 1 == len(_EXTRAS):
+                    raise
+                self._extras += 1
+
     async def _calibrate(self) -> None:
         """Two requests of known words: they warm the engine up and say how many tokens its words are."""
         generator = random.Random(0)
         few, many = 16, 80
+        await self._find_extras(" ".join(generator.choices(WORDS, k=few)))
         counted = [
             (await self.ask(" ".join(generator.choices(WORDS, k=words)), 8)).prompt_tokens for words in (few, many)
         ]
@@ -174,21 +182,17 @@ class Engine:
         except ValueError:
             return answer.status, None
 
-    async def _ask(self, prompt: str, max_tokens: int) -> Answer:
+    async def _ask(self, prompt: str, max_tokens: int, extras: Mapping[str, object]) -> Answer:
         assert self._session is not None  # noqa: S101 - used as a context
         chat = self._address.chat
         path = "/v1/chat/completions" if chat else "/v1/completions"
         text = {"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}
-        body = {"model": self.model, **text, "max_tokens": max_tokens, "stream": True, **_EXTRAS[self._extras]}
-        extras = self._extras
+        body = {"model": self.model, **text, "max_tokens": max_tokens, "stream": True, **extras}
         sent = time.monotonic()
         try:
             async with self._session.post(self._address.root + path, json=body) as answer:
                 if answer.status != 200:
-                    content = (await answer.read()).decode(errors="replace")
-                    if answer.status in {400, 422} and extras + 1 < len(_EXTRAS):
-                        raise _RefusedFieldError
-                    raise self._refused(path, answer.status, content)
+                    raise self._refused(path, answer.status, (await answer.read()).decode(errors="replace"))
                 return await self._read(answer, sent)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise self._unreachable(error) from None
@@ -228,14 +232,16 @@ class Engine:
         where = f"{self._address.root}{path}"
         if status in {401, 403}:
             return ProfileError(f"{where}: answered {status}: name a file with its key by --api-key-file")
+        kind: type[ProfileError] = ProfileError
         hint = ""
         if self._listed and self.model not in self._listed:
             hint = f"; its models: {', '.join(self._listed)}"
         elif status in {404, 405} and not self._address.chat:
             hint = "; if it only chats, add --chat"
         elif status in {400, 422}:
+            kind = _RefusedFieldError
             hint = "; if that is the context length, ask for less with --prompt-tokens and --output-tokens"
-        return ProfileError(f"{where}: answered {status} for model {self.model!r}: {said}{hint}")
+        return kind(f"{where}: answered {status} for model {self.model!r}: {said}{hint}")
 
     def _unreachable(self, error: Exception) -> ProfileError:
         if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
@@ -249,7 +255,7 @@ class Engine:
         return ProfileError(f"{self._address.url}: does not speak OpenAI's HTTP API ({reason})")
 
 
-class _RefusedFieldError(Exception):
+class _RefusedFieldError(ProfileError):
     """The engine may take the request with fewer fields."""
 
 
