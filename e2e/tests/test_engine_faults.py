@@ -282,11 +282,15 @@ def test_options_that_do_not_fit_are_one_clear_line(
     assert says in capsys.readouterr().err
 
 
-def test_every_kind_is_explained_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_kind_is_explained_in_the_help_and_on_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["engine", "--help"])
     text = capsys.readouterr().out
     assert all(name in text and kind.about in text for name, kind in zip(names(), KINDS, strict=True))
+    page = (Path(__file__).parents[2] / "docs" / "engines.md").read_text(encoding="utf-8")
+    assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `") and "](" not in line][1:] == [
+        *names()
+    ]
 
 
 @given(st.binary(max_size=80) | st.text(max_size=80).map(str.encode))
