@@ -7,7 +7,7 @@ from service_samples import Data, changed, parsed, sample, services
 from bes_api.errors import ScenarioError
 from bes_api.presets import LATENCY_PRESETS
 from bes_api.profile import ModelProfile
-from bes_api.scenario import Batching, Scenario
+from bes_api.scenario import Batching, Measure, OnMiss, Scenario
 from bes_api.scenario_of import scenario_of
 
 
@@ -41,6 +41,14 @@ def test_a_hard_deadline_ends_where_it_begins_and_a_soft_one_later() -> None:
     chat, search = _scenario(sample()).tasks
     assert (chat.full_until_seconds, chat.zero_from_seconds) == (0.6, 2.0)
     assert (search.full_until_seconds, search.zero_from_seconds) == (0.6, 0.6)
+
+
+def test_a_deadline_says_what_it_looks_at_and_what_becomes_of_a_miss() -> None:
+    data = changed("spec", "tasks", 0, "deadline", "onMiss", to="Abort")
+    data["spec"]["tasks"][0]["deadline"]["measure"] = "FirstToken"
+    first, *others = scenario_of(parsed(data), {}).tasks
+    assert (first.on_miss, first.measure) == (OnMiss.ABORT, Measure.FIRST_TOKEN)
+    assert {(task.on_miss, task.measure) for task in others} <= {(OnMiss.FINISH, Measure.COMPLETION)}
 
 
 def test_the_engine_says_how_batches_form_and_a_model_may_have_its_own() -> None:

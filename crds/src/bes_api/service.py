@@ -175,7 +175,9 @@ class Deadline(Part):
     soft: SoftDeadline | None = None
     measure: Literal["Completion", "FirstToken"] = "Completion"
     """What must come in time: the answer's last byte, or the first one of its body."""
-    on_miss: Literal["Finish"] = "Finish"
+    on_miss: Literal["Finish", "Abort"] = "Finish"
+    """Abort: once nothing can be earned any more the engine stops working on it, and the client gets 504 (a stream that
+    has begun: an error event). With FirstToken, only while no token has come."""
 
 
 class TypicalTokens(Part):
