@@ -100,6 +100,9 @@ class Weights:
     """Where an engine keeps downloaded weights, and what tells it the hub's token."""
 
     cache_path: str
+    """Where the cache is mounted."""
+    cache_variable: str
+    """Environment variable that names the cache's path."""
     token_variable: str
     source: str
 

@@ -90,9 +90,10 @@ PROGRAM = Program(
     ),
     weights=Weights(
         "/data",
+        "HUGGINGFACE_HUB_CACHE",
         "HF_TOKEN",
-        "docs/source/quicktour.md (volume) and basic_tutorials/gated_model_access.md (token; HUGGING_FACE_HUB_TOKEN in "
-        "old releases)",
+        "docs/source/quicktour.md (volume), reference/launcher.md (variable), basic_tutorials/gated_model_access.md "
+        "(token; HUGGING_FACE_HUB_TOKEN in old releases)",
     ),
     chat_template=ChatTemplateFile("tokenizer_config.json", tokenizer_config_file),
     loading="connections are refused: launcher/src/main.rs starts the web server after every shard is ready",

@@ -78,7 +78,13 @@ PROGRAM = Program(
         source="docs/deployment/k8s.md (path and periods; its troubleshooting asks for a larger failureThreshold while "
         "a model loads: half an hour is this project's choice)",
     ),
-    weights=Weights("/root/.cache/huggingface", "HF_TOKEN", "docs/deployment/docker.md"),
+    weights=Weights(
+        "/models",
+        "HF_HOME",
+        "HF_TOKEN",
+        "docs/deployment/docker.md (token; its own place for the cache is the image's user's home); HF_HOME: "
+        "huggingface.co/docs/huggingface_hub/package_reference/environment_variables",
+    ),
     chat_template=ChatTemplateFile("chat_template.jinja", jinja_file),
     loading="connections are refused: setup_server in vllm/entrypoints/openai/api_server.py binds the port before the "
     "engine is set up and listens after it",
