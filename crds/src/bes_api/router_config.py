@@ -119,6 +119,8 @@ class BackendAddress(Frozen):
     port: Annotated[int, Field(gt=0, le=65535)]
     served_model: str
     """The name under which the engine serves the model; spliced into the request's body."""
+    health_path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=256)] = "/health"
+    """Answers 2xx while the engine can serve, and something else while it loads."""
 
 
 class DirectLoad(Frozen):
