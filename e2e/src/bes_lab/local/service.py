@@ -3,7 +3,8 @@
 import http.client
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ import psutil
 from bes_api.handover import dump_document
 from bes_api.router_config import BackendAddress, DirectLoad, Listen, PolicyChoice, RouterConfig, RulePolicy
 from bes_api.scenario import Scenario
+from bes_api.service import EngineType
 from bes_lab.engine.process import EngineAddresses
 from bes_lab.errors import TargetError
 from bes_lab.local.children import Child, Children, bes
@@ -34,6 +36,8 @@ class Plan:
     host: str = "127.0.0.1"
     port: int = 0
     decision_log: Path | None = None
+    engines: Mapping[str, EngineType] = field(default_factory=dict)
+    """What each model's engines speak; Emulated where it says nothing."""
 
 
 class LocalService:
@@ -104,7 +108,8 @@ class LocalService:
             addresses = plan.folder / f"gpu-{gpu}.json"
             addresses.unlink(missing_ok=True)
             files.append(addresses)
-            command = bes("engine", str(scenario_file), "--gpu", str(gpu), "--host", plan.host)
+            spoken = [f"--engine={model}={engine}" for model, engine in plan.engines.items()]
+            command = bes("engine", str(scenario_file), "--gpu", str(gpu), "--host", plan.host, *spoken)
             self._gpus.append(self._run(f"gpu-{gpu}", (*command, "--addresses", str(addresses))))
         self._children.wait_until(lambda: all(file.exists() for file in files), "the GPUs were ready", START_SECONDS)
         config_file = plan.folder / "router.json"
