@@ -24,7 +24,7 @@ from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import learned_brain
 
 Float = NDArray[np.float64]
-BASE_SHARE, LINEAR_SHARE, SCORER_SHARE = 0.25, 0.25, 0.5
+BASE_SHARE, LINEAR_SHARE, SCORER_SHARE = 0.15, 0.35, 0.5
 """Of the decisions of one seed."""
 
 
@@ -62,7 +62,7 @@ def evolve(
     base = base_parameters(based.vector)
     lined = runner.run(linear_space(ground.catalogue, base), SearchSettings(int(LINEAR_SHARE * total), seed))
     space = scorer_space(ground.catalogue, base, lined.vector, np.random.default_rng(seed))
-    terms = SearchSettings(int(SCORER_SHARE * total), seed, population=24, sigma=0.3)
+    terms = SearchSettings(int(SCORER_SHARE * total), seed, population=24, sigma=0.3, traces_per_generation=16)
     scored = runner.run(space, terms)
     linear, hidden, bias, out = split_weights(scored.vector)
     spent, curve = 0, []

@@ -75,9 +75,7 @@ def _tuned(space: Space, ground: Ground, settings: TrainingSettings, journal: Jo
     if done is not None:
         watch.skip(stage, settings.evolution_decisions)
         return done
-    terms = SearchSettings(
-        decisions=settings.evolution_decisions, seed=SEED, population=POPULATION, traces_per_generation=16
-    )
+    terms = SearchSettings(settings.evolution_decisions, SEED, population=POPULATION)
     with journal.timed(stage), watch.stage(stage, settings.evolution_decisions) as report:
         found = search(space, ground.training, ground.validation, terms, on_generation=report)
     journal.keep(stage, found)
