@@ -7,15 +7,15 @@ ENVIRONMENT = $(or $(PYTHON),$(error Python 3.11 or newer is not on the PATH; na
 	requirements/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint bench results .venv .venv-training .venv-bench
+.PHONY: help demo test test-quick lint bench results .venv .venv-training .venv-bench .venv-engine prometheus
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: .venv-training ## train a policy for examples/opt-paper.yaml and replay a real burst under it and its rivals
+demo: .venv-training prometheus ## train a policy for examples/opt-paper.yaml and replay a real burst under it and its rivals
 	.venv-training/bin/bes demo --out build/demo
 
-test: .venv-training ## lint and every test
+test: .venv-training .venv-engine prometheus ## lint and every test
 	$(call lint,.venv-training)
 	.venv-training/bin/python -m pytest
 
@@ -31,6 +31,9 @@ bench: .venv-bench ## measure router, decision, simulator and learner; records g
 results: .venv ## every recorded claim as one table, what falls short on top; pages that quote them are rewritten
 	.venv/bin/python -m bes_lab.pages
 	.venv/bin/python -m bes_lab.results
+
+prometheus: ## fetch a Prometheus into the user's cache, without root, unless there is one
+	@$(or $(PYTHON),python3) requirements/prometheus.py
 
 define lint
 $(1)/bin/ruff check .
@@ -49,3 +52,7 @@ endef
 # Sees the packages of .venv-training instead of holding torch a second time.
 .venv-bench: .venv-training
 	@$(ENVIRONMENT) .venv-bench requirements/bench.txt --on .venv-training
+
+# The real engine's: transformers, on the torch of .venv-training.
+.venv-engine: .venv-training
+	@$(ENVIRONMENT) .venv-engine requirements/engine.txt --on .venv-training

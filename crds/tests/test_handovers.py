@@ -18,12 +18,14 @@ from bes_api.router_config import (
     LearnedPolicy,
     Placement,
     PricedPolicy,
+    PrometheusLoad,
     RouterConfig,
     StaticPolicy,
 )
 from bes_api.scenario_of import scenario_of
 
 DIGEST = "sha256:" + "0" * 64
+PROMETHEUS = {"type": "Prometheus", "url": "http://prometheus:9090", "join_label": "pod"}
 
 
 def _config() -> RouterConfig:
@@ -105,12 +107,37 @@ def test_another_version_and_unknown_fields_are_refused(make: Callable[[], Any])
         ({"fallback": {"type": "Learned", "artifact": "x"}}, "fallback: "),
         ({"backends": [{"model": "small", "replica": 2}]}, "backends.0.address: "),
         ({"policy": {"type": "Priced", "parameters": [float("nan")]}}, "finite"),
-        ({"load": {"interval_seconds": 0}}, "load.interval_seconds: "),
+        ({"load": {"type": "Direct", "interval_seconds": 0}}, "load.Direct.interval_seconds: "),
+        ({"load": {"interval_seconds": 1}}, "load: Unable to extract tag"),
+        ({"load": {"type": "Prometheus", "url": "http://a:secret@b:1"}}, "load.Prometheus.url: .*write http"),
+        ({"load": PROMETHEUS}, "http://prometheus:9090 may not be asked; add it to prometheus_origins .there: none"),
+        (
+            {"load": PROMETHEUS, "prometheus_origins": ["https://prometheus:9090", "http://prometheus"]},
+            "http://prometheus:9090 may not be asked",
+        ),
+        ({"prometheus_origins": ["http://prometheus:9090/path"]}, "prometheus_origins.0: .*an origin has no path"),
     ],
 )
 def test_a_router_configuration_that_contradicts_itself_is_refused(change: dict[str, Any], message: str) -> None:
     data = _config().model_dump(mode="json") | change
     with pytest.raises(ConfigurationError, match=message):
+        parse_document(RouterConfig, json.dumps(data).encode(), "x.json")
+
+
+def test_a_prometheus_may_be_asked_when_its_origin_is_allowed() -> None:
+    data = _config().model_dump(mode="json")
+    data |= {"load": PROMETHEUS, "prometheus_origins": ["http://Prometheus:9090/"]}
+    config = parse_document(RouterConfig, json.dumps(data).encode(), "x.json")
+    assert isinstance(config.load, PrometheusLoad)
+    assert (config.load.stale_seconds, config.load.poll_seconds, config.load.answer_seconds) == (45.0, 1.0, 5.0)
+
+
+def test_engines_whose_figures_could_not_be_told_apart_are_refused() -> None:
+    data = _config().model_dump(mode="json")
+    backend = data["backends"][0] | {"replica": 0}
+    data |= {"load": PROMETHEUS, "prometheus_origins": ["http://prometheus:9090"]}
+    data["backends"] = [backend | {"join": "pod-a"}, backend | {"replica": 1, "port": 9, "join": "pod-a"}]
+    with pytest.raises(ConfigurationError, match="two backends have pod='pod-a'"):
         parse_document(RouterConfig, json.dumps(data).encode(), "x.json")
 
 

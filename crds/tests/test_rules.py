@@ -26,6 +26,14 @@ def _other_class_with_its_own_profile() -> Data:
 
 SPEC, MODEL, TASK = "spec", ("spec", "models", 0), ("spec", "tasks", 0)
 GROUP = {"name": "a", "class": "A100-80GB", "gpus": 2}
+PROMETHEUS: Data = {"url": "http://prometheus.monitoring:9090", "scrapeInterval": "15s"}
+SECURED: Data = {
+    "url": "https://[::1]:9090/path",
+    "matchers": {"namespace": "x"},
+    "joinLabel": "kubernetes_pod",
+    "caConfigMapRef": {"name": "ca"},
+    "authorizationSecretRef": {"name": "prometheus", "key": "token"},
+}
 BROKEN: dict[str, tuple[Data, list[str]]] = {
     "service-name": (changed("metadata", "name", to="opt-1.3b"), ["metadata.name"]),
     "named-like-service": (changed("metadata", "name", to="search"), ["spec.tasks[1].name"]),
@@ -80,6 +88,14 @@ BROKEN: dict[str, tuple[Data, list[str]]] = {
     "stale-early": (
         changed(SPEC, "load", to={"direct": {"interval": "1s"}, "staleAfter": "999ms"}),
         ["spec.load.staleAfter"],
+    ),
+    "ca-without-https": (
+        changed(SPEC, "load", to={"prometheus": PROMETHEUS | {"caConfigMapRef": {"name": "ca"}}}),
+        ["spec.load.prometheus.caConfigMapRef"],
+    ),
+    "join-label-matched": (
+        changed(SPEC, "load", to={"prometheus": PROMETHEUS | {"matchers": {"pod": "x"}}}),
+        ["spec.load.prometheus.matchers.pod"],
     ),
     "static-missing": (changed(SPEC, "policy", to={"type": "Static"}), ["spec.policy"]),
     "static-unused": (
@@ -156,6 +172,12 @@ def test_random_valid_services_break_no_rule(data: Data) -> None:
         (changed(*TASK, "quality", "small", to="-0.1"), {"quality-range"}),
         (changed(SPEC, "policy", to={"promotion": {"margin": "1.01"}}), {"margin-range"}),
         (changed("metadata", "name", to="small"), {"named-like-service"}),
+        (changed(SPEC, "load", to={"prometheus": PROMETHEUS, "direct": {"interval": "1s"}}), {"load-union"}),
+        (changed(SPEC, "load", to={"prometheus": PROMETHEUS, "staleAfter": "14s"}), {"stale-early"}),
+        (
+            changed(SPEC, "load", to={"prometheus": PROMETHEUS | {"scrapeInterval": "0s"}}),
+            {"load-interval-zero"},
+        ),
         (changed("metadata", "name", to="o" * 31), {"service-name"}),
     ],
 )
@@ -173,6 +195,8 @@ def test_a_rule_is_broken_from_the_other_side_too(data: Data, expected: set[str]
         changed(*TASK, "deadline", "soft", "zeroFrom", to="601ms"),
         changed(SPEC, "models", 1, "replicaRange", to={"min": 3, "max": 3}),
         changed(SPEC, "load", to={"direct": {"interval": "1s"}, "staleAfter": "1s"}),
+        changed(SPEC, "load", to={"prometheus": PROMETHEUS, "staleAfter": "15s"}),
+        changed(SPEC, "load", to={"prometheus": PROMETHEUS | SECURED}),
         changed(SPEC, "policy", to={"promotion": {"margin": "0"}}),
         changed(SPEC, "policy", to={"promotion": {"margin": "1"}}),
         _other_class_with_its_own_profile(),

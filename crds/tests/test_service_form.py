@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from service_samples import Data, changed, parsed, sample, services
 
 from bes_api.documents import write_service
+from bes_api.origins import origin_of
 from bes_api.service import BestEffortService
 
 
@@ -89,3 +90,34 @@ def test_a_service_survives_being_written(data: Data) -> None:
     written = write_service(service)
     assert written == data  # decimals digit by digit, no default added
     assert parsed(written) == service
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "prometheus:9090",
+        "ftp://prometheus:9090",
+        "http://",
+        "http://user:secret@prometheus:9090",
+        "http://prometheus:99999",
+        "http://prometheus:0",
+        "http://prometheus:9090/?query=1",
+        "http://prometheus:9090/#there",
+        "http://prometheus:9090/a b",
+        "http://prometheus:9090/\n",
+        "http://\u0663:9090",
+    ],
+)
+def test_a_prometheus_is_named_by_a_plain_url_and_no_message_repeats_a_password(url: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        parsed(changed("spec", "load", to={"prometheus": {"url": url, "scrapeInterval": "15s"}}))
+    (problem,) = error.value.errors()
+    assert problem["loc"][-1] == "url"
+    assert "write http(s)://HOST:PORT" in problem["msg"]
+    assert "secret" not in problem["msg"]
+
+
+def test_origins_are_compared_without_case_and_with_their_port() -> None:
+    assert origin_of("http://Prometheus.Monitoring/path/") == "http://prometheus.monitoring:80"
+    assert origin_of("https://[::1]") == "https://[::1]:443"
+    assert origin_of("https://a-b.c:9090") == "https://a-b.c:9090"

@@ -3,104 +3,22 @@
 import asyncio
 import json
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from router_rig import FIGURES, AlwaysModel, Asked, Engine, complete, live, rig, scenario_of_rig
+from router_rig import AlwaysModel, Asked, Engine, complete, live, rig, scenario_of_rig
 
 from bes_api.errors import BestEffortError
-from bes_api.router_config import DeadlineAwarePolicy, DirectLoad, LearnedPolicy, PolicyChoice, RouterConfig
+from bes_api.router_config import DeadlineAwarePolicy, LearnedPolicy, PolicyChoice, RouterConfig
 from bes_router import decider
 from bes_router.decision_log import DecisionLog
 from bes_router.errors import StartupError
 from bes_router.lease import Lease
-from bes_router.load import DirectSource, requests_in_flight
 from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.contract import Policy
 from bes_router.policy.layout import Decision, LoadView, RoutingRequest
 from bes_router.policy.load import load_policy
 from bes_router.policy.tracker import LoadTracker
-
-NAMES = (b"vllm:num_requests_running", b"vllm:num_requests_waiting")
-
-
-def test_figures_are_summed_over_names_and_series() -> None:
-    assert requests_in_flight(FIGURES % (3, 4), NAMES) == 7
-    assert requests_in_flight(b'a{x="}"} 1\na{x="2"} 2.5\na_total 9\nb 4 1700000000\n', (b"a", b"b")) == 7.5
-
-
-@pytest.mark.parametrize(
-    "text", [b"", b"a 1\n", b"a 1\nb NaN\n", b"a 1\nb -1\n", b"a 1\nb x\n", b"a 1\nb\n", b"# a 1\nb 1\n"]
-)
-def test_a_figure_that_is_missing_or_nonsense_is_unknown(text: bytes) -> None:
-    assert requests_in_flight(text, (b"a", b"b")) is None
-
-
-@given(st.binary(max_size=100))
-def test_any_exposition_is_read_or_unknown(noise: bytes) -> None:
-    value = requests_in_flight(b"a 1\n" + noise, (b"a",))
-    assert value is None or value >= 0
-
-
-class Seen:
-    """Takes figures as the tracker does, and keeps them."""
-
-    def __init__(self, engines: int) -> None:
-        self.own: list[float] = [0.0] * engines
-        self.snapshots: list[tuple[list[float | None], list[float], list[float]]] = []
-
-    def snapshot(
-        self,
-        counts: Sequence[float | None],
-        own_then: Sequence[float],
-        at: Sequence[float],
-        served: tuple[float, float] | None = None,  # noqa: ARG002 - the tracker's signature
-    ) -> None:
-        self.snapshots.append((list(counts), list(own_then), list(at)))
-
-
-@live
-async def test_a_poll_hands_on_counts_with_own_counts_of_that_instant_and_unknown_for_the_rest() -> None:
-    async with rig(complete, complete, complete) as it:
-        it.engines[0].running = 5.0
-        it.engines[1].running = None
-        await it.engines[2].stop()
-        seen = Seen(6)
-        seen.own[3] = 2.0
-        backends = [backend for backend in it.running.router.serving.backends if backend is not None]
-        source = DirectSource(backends, 6, DirectLoad(interval_seconds=0.5), seen)
-        began = time.monotonic()
-        await source.poll()
-        ((counts, own, at),) = seen.snapshots
-        assert counts == [None, None, None, 6.0, None, None]
-        assert own[3] == 2.0
-        assert began <= at[3] <= time.monotonic()
-        assert source.known(time.monotonic()) == [False, False, False, True, False, False]
-        assert not any(source.known(time.monotonic() + 4))
-
-
-@live
-async def test_an_engine_that_hangs_delays_nobody_and_is_unknown() -> None:
-    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while await reader.read(100):
-            pass
-        writer.close()
-
-    hung = await asyncio.start_server(never, "127.0.0.1", 0)
-    async with rig() as it:
-        backend = it.running.router.serving.backends[1]
-        assert backend is not None
-        backend.port = hung.sockets[0].getsockname()[1]
-        seen = Seen(2)
-        began = time.monotonic()
-        await DirectSource([backend], 2, DirectLoad(interval_seconds=0.1), seen).poll()
-        assert time.monotonic() - began < 0.5
-        assert seen.snapshots[0][0] == [None, None]
-    hung.close()
-    await asyncio.sleep(0.05)
 
 
 @live
@@ -114,6 +32,10 @@ async def test_live_figures_reach_the_view_and_the_metrics() -> None:
         assert 'bes_router_load_figures_known{model="large",replica="0"} 1.0' in text
         age = float(text.split("\nbes_router_load_figures_age_seconds ")[1].split("\n")[0])
         assert 0 <= age < 1
+        assert 'bes_router_load_source_info{source="direct"} 1.0' in text
+        assert "bes_router_load_figures_coverage 1.0" in text
+        assert "bes_router_load_query_errors_total 0.0" in text
+        assert float(text.split("bes_router_load_query_seconds_count ")[1].split("\n")[0]) >= 2
 
 
 @live

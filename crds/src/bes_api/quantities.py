@@ -15,6 +15,8 @@ SERVICE_NAME_PATTERN = r"^[a-z]([-a-z0-9]{0,28}[a-z0-9])?$"  # DNS-1035, with ro
 WHOLE_NUMBER_PATTERN = r"^[1-9][0-9]{0,9}$"
 DEVICE_CLASS_PATTERN = r"^[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?$"
 MODEL_ID_PATTERN = r"^[A-Za-z0-9]([-A-Za-z0-9._/]*[A-Za-z0-9])?$"
+DATA_KEY_PATTERN = r"^[-._a-zA-Z0-9]+$"
+LABEL_NAME_PATTERN = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
 
 _DURATION = re.compile(DURATION_PATTERN, re.ASCII)
 _DURATION_PART = re.compile(r"([0-9]+)(h|ms|m|s)", re.ASCII)
@@ -104,5 +106,9 @@ ModelID = Annotated[str, Field(pattern=MODEL_ID_PATTERN, max_length=255)]
 """A model as its hub names it, for example ``facebook/opt-1.3b``."""
 DeviceClass = Annotated[str, Field(pattern=DEVICE_CLASS_PATTERN, max_length=63)]
 """A kind of accelerator, for example ``A100-80GB``."""
+DataKey = Annotated[str, Field(pattern=DATA_KEY_PATTERN, max_length=253)]
+"""A key in the data of a ConfigMap or Secret."""
+LabelName = Annotated[str, Field(pattern=LABEL_NAME_PATTERN, max_length=200)]
+"""The name of a label in Prometheus."""
 WholeNumber = Annotated[str, Field(pattern=WHOLE_NUMBER_PATTERN)]
 """A positive integer written as a string, as in a ConfigMap's data."""

@@ -10,11 +10,14 @@ from pydantic import Field, model_validator
 from bes_api.config_map import ROUTER_CONFIG
 from bes_api.errors import ConfigurationError
 from bes_api.handover import dump_document, load_document, parse_document
+from bes_api.origins import Origin, PrometheusURL, origin_of
+from bes_api.quantities import LabelName
 from bes_api.scenario import Frozen, PositiveFloat, PositiveInt, Scenario
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 """0 = any free port."""
 Parameters = tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
+MetricName = Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$", max_length=200)]
 
 
 class Placement(StrEnum):
@@ -121,16 +124,76 @@ class BackendAddress(Frozen):
     """The name under which the engine serves the model; spliced into the request's body."""
     health_path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=256)] = "/health"
     """Answers 2xx while the engine can serve, and something else while it loads."""
+    gauges: tuple[MetricName, ...] = Field(
+        default=("vllm:num_requests_running", "vllm:num_requests_waiting"), min_length=1, max_length=8
+    )
+    """Gauges of the engine whose sum is its requests in flight."""
+    finished: MetricName | None = "vllm:request_success_total"
+    """Counter of the engine's finished requests, summed over its series; None: it has none."""
+    join: str | None = Field(default=None, min_length=1, max_length=512)
+    """The value of the join label on this engine's series; absent: ``address:port``, as `instance` has it."""
+
+    @property
+    def joined_by(self) -> str:
+        """See ``join``."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return self.join or f"{host}:{self.port}"
 
 
 class DirectLoad(Frozen):
     """Load figures scraped from the engines' own /metrics."""
 
+    type: Literal["Direct"] = "Direct"
     interval_seconds: PositiveFloat = 1.0
-    stale_after_seconds: PositiveFloat = 3.0
-    """A figure older than this is unknown."""
-    metrics: tuple[str, ...] = Field(default=("vllm:num_requests_running", "vllm:num_requests_waiting"), min_length=1)
-    """Gauges of the engine whose sum is its requests in flight."""
+    stale_after_seconds: PositiveFloat | None = None
+    """A figure older than this is unknown; absent: three intervals."""
+
+    @property
+    def stale_seconds(self) -> float:
+        """See ``stale_after_seconds``."""
+        return self.stale_after_seconds or 3.0 * self.interval_seconds
+
+
+class PrometheusLoad(Frozen):
+    """Load figures asked of a Prometheus; its origin must stand in the configuration's ``prometheus_origins``."""
+
+    type: Literal["Prometheus"] = "Prometheus"
+    url: PrometheusURL
+    scrape_interval_seconds: PositiveFloat = 15.0
+    """How often Prometheus scrapes the engines."""
+    stale_after_seconds: PositiveFloat | None = None
+    """A figure older than this is unknown; absent: three scrape intervals."""
+    poll_interval_seconds: PositiveFloat | None = None
+    """How often Prometheus is asked; absent: a quarter of the scrape interval, within 0.25 s and 1 s."""
+    timeout_seconds: PositiveFloat | None = None
+    """Of one question, which is never repeated; absent: the scrape interval, within 1 s and 5 s."""
+    matchers: dict[LabelName, Annotated[str, Field(max_length=512)]] = Field(default={}, max_length=16)
+    """Labels that the engines' series must have, beside the join label."""
+    join_label: LabelName = "instance"
+    """The label that tells engines apart; see ``BackendAddress.join``."""
+    ca_file: Path | None = None
+    """Certificates that an https server may show, PEM; absent: the bundle that comes with the router."""
+    authorization_file: Path | None = None
+    """A token, sent as ``Authorization: Bearer``, or a whole value such as ``Basic ...``; re-read when it changes."""
+
+    @property
+    def stale_seconds(self) -> float:
+        """See ``stale_after_seconds``."""
+        return self.stale_after_seconds or 3.0 * self.scrape_interval_seconds
+
+    @property
+    def poll_seconds(self) -> float:
+        """See ``poll_interval_seconds``."""
+        return self.poll_interval_seconds or min(1.0, max(0.25, self.scrape_interval_seconds / 4.0))
+
+    @property
+    def answer_seconds(self) -> float:
+        """See ``timeout_seconds``."""
+        return self.timeout_seconds or min(5.0, max(1.0, self.scrape_interval_seconds))
+
+
+LoadSource = Annotated[DirectLoad | PrometheusLoad, Field(discriminator="type")]
+"""Where load figures come from."""
 
 
 class Limits(Frozen):
@@ -171,7 +234,9 @@ class RouterConfig(Frozen):
     """/healthz, /readyz and /metrics."""
     scenario: Scenario
     backends: tuple[BackendAddress, ...] = ()
-    load: DirectLoad = DirectLoad()
+    load: LoadSource = DirectLoad()
+    prometheus_origins: tuple[Origin, ...] = ()
+    """Allow-list: `scheme://host:port` that ``load`` may name. Whoever runs the router decides, not the service."""
     policy: ConfiguredPolicy
     fallback: RulePolicy = DeadlineAwarePolicy()
     """Decides while ``policy`` has no valid artifact."""
@@ -193,6 +258,22 @@ class RouterConfig(Frozen):
         for choice in (self.policy, self.fallback):
             if isinstance(choice, StaticPolicy) and choice.model not in replicas:
                 raise ValueError(f"Static model {choice.model!r} is not in the scenario")
+        return self
+
+    @model_validator(mode="after")
+    def _prometheus_may_be_asked(self) -> Self:
+        if not isinstance(self.load, PrometheusLoad):
+            return self
+        origin = origin_of(self.load.url)
+        if origin not in self.prometheus_origins:
+            allowed = ", ".join(self.prometheus_origins) or "none"
+            raise ValueError(f"load.url: {origin} may not be asked; add it to prometheus_origins (there: {allowed})")
+        values: set[str] = set()
+        for backend in self.backends:
+            if backend.joined_by in values:
+                label = self.load.join_label
+                raise ValueError(f"two backends have {label}={backend.joined_by!r}, so figures cannot tell them apart")
+            values.add(backend.joined_by)
         return self
 
     @classmethod

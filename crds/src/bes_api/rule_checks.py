@@ -22,6 +22,7 @@ from bes_api.service import (
     PolicySource,
     PolicyType,
     Profile,
+    PrometheusLoad,
     Promotion,
     ReplicaRange,
     RuleType,
@@ -185,16 +186,31 @@ def soft_order(soft: SoftDeadline) -> Iterable[Location]:
 
 
 def load_union(load: Load) -> Iterable[Location]:
-    return _broken(not _exactly_one(load.direct))
+    return _broken(not _exactly_one(load.direct, load.prometheus))
 
 
 def interval_zero(load: Load) -> Iterable[Location]:
-    return _broken(load.direct is not None and load.direct.interval == timedelta(), "direct", "interval")
+    if load.direct is not None and load.direct.interval == timedelta():
+        yield ("direct", "interval")
+    if load.prometheus is not None and load.prometheus.scrape_interval == timedelta():
+        yield ("prometheus", "scrapeInterval")
 
 
 def stale_early(load: Load) -> Iterable[Location]:
-    early = load.direct is not None and load.stale_after is not None and load.stale_after < load.direct.interval
-    return _broken(early, "staleAfter")
+    intervals = [load.direct.interval] if load.direct is not None else []
+    intervals += [load.prometheus.scrape_interval] if load.prometheus is not None else []
+    stale = load.stale_after
+    return _broken(stale is not None and any(stale < interval for interval in intervals), "staleAfter")
+
+
+def ca_without_https(prometheus: PrometheusLoad) -> Iterable[Location]:
+    return _broken(
+        prometheus.ca_config_map_ref is not None and not prometheus.url.startswith("https://"), "caConfigMapRef"
+    )
+
+
+def join_label_matched(prometheus: PrometheusLoad) -> Iterable[Location]:
+    return _broken(prometheus.join_label in prometheus.matchers, "matchers", prometheus.join_label)
 
 
 def static_missing(policy: Policy) -> Iterable[Location]:

@@ -216,7 +216,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "load-union",
         "spec.load",
-        "load figures have one source: set exactly one source, for example direct",
+        "load figures have one source: set exactly one of direct and prometheus",
         checks.load_union,
     ),
     Rule("load-interval-zero", "spec.load", 'the interval must be above 0: set for example "1s"', checks.interval_zero),
@@ -226,6 +226,19 @@ RULES: tuple[Rule, ...] = (
         "staleAfter is shorter than one interval, so figures would be unknown between scrapes: raise it to at least "
         "the interval (three of them is usual)",
         checks.stale_early,
+    ),
+    Rule(
+        "ca-without-https",
+        "spec.load.prometheus",
+        "certificates say whom to trust over https, and this URL is http: write https in url or remove caConfigMapRef",
+        checks.ca_without_https,
+    ),
+    Rule(
+        "join-label-matched",
+        "spec.load.prometheus",
+        "the join label tells engines apart, so a matcher may not fix its value: remove the matcher or choose another "
+        "joinLabel",
+        checks.join_label_matched,
     ),
     Rule(
         "static-missing",

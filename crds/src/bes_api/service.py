@@ -11,7 +11,18 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from bes_api.quantities import DecimalString, DeviceClass, DottedName, Duration, Label, ModelID, ObjectName
+from bes_api.origins import PrometheusURL
+from bes_api.quantities import (
+    DataKey,
+    DecimalString,
+    DeviceClass,
+    DottedName,
+    Duration,
+    Label,
+    LabelName,
+    ModelID,
+    ObjectName,
+)
 
 GROUP = "besteffort.dev"
 VERSION = "v1alpha1"
@@ -203,12 +214,43 @@ class DirectLoad(Part):
     interval: Duration
 
 
+class CertificateReference(Part):
+    """Certificates (PEM) under a key of a ConfigMap beside the service."""
+
+    name: ObjectName
+    key: DataKey = "ca.crt"
+
+
+class SecretReference(Part):
+    """A value under a key of a Secret beside the service."""
+
+    name: ObjectName
+    key: DataKey = "token"
+
+
+class PrometheusLoad(Part):
+    """Load figures from a Prometheus that scrapes the engines. Metric names are the engines' business."""
+
+    url: PrometheusURL
+    scrape_interval: Duration
+    """How often it scrapes the engines."""
+    matchers: dict[LabelName, Annotated[str, Field(max_length=256)]] = Field(default={}, max_length=16)
+    """Labels that the engines' series must have, beside ``joinLabel``."""
+    join_label: LabelName = "pod"
+    """The label that names an engine's pod."""
+    ca_config_map_ref: CertificateReference | None = None
+    """Certificates that an https server may show."""
+    authorization_secret_ref: SecretReference | None = None
+    """A token, sent as `Authorization: Bearer`, or a whole value such as `Basic ...`."""
+
+
 class Load(Part):
     """Where load figures come from: exactly one source."""
 
     direct: DirectLoad | None = None
+    prometheus: PrometheusLoad | None = None
     stale_after: Duration | None = None
-    """A figure older than this is unknown; absent: three intervals."""
+    """A figure older than this is unknown; absent: three (scrape) intervals."""
 
 
 class Clients(Part):

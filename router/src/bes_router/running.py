@@ -13,7 +13,8 @@ from bes_router.decider import Decider, Loaded
 from bes_router.decision_log import DecisionLog
 from bes_router.errors import Reason, StartupError
 from bes_router.health import Health
-from bes_router.load import DirectSource
+from bes_router.load.source import load_source
+from bes_router.load.tally import LoadCollector
 from bes_router.metrics import Gauges, Metrics
 from bes_router.policy.layout import Catalogue
 from bes_router.policy.tracker import LoadTracker
@@ -47,7 +48,7 @@ class RunningRouter:
         self._decisions = decisions
         self._listed: Sequence[Backend] = [backend for backend in serving.backends if backend is not None]
         self._health = Health(self._listed)
-        self._load = DirectSource(self._listed, len(engines), config.load, tracker)
+        self._load = load_source(config, catalogue, tracker)
         self._admin = Admin(metrics.registry, self._is_ready)
         self._servers: list[asyncio.Server] = []
         self._background: list[asyncio.Task[None]] = []
@@ -56,10 +57,11 @@ class RunningRouter:
                 in_flight=lambda: [tracker.own[engine] for engine in range(len(engines))],
                 ready=lambda: [backend is not None and backend.ready for backend in serving.backends],
                 figures_age_seconds=self._figures_age,
-                figures_known=lambda: self._load.known(time.monotonic()),
+                figures_known=lambda: self._load.board.known(time.monotonic()),
                 connections=lambda: len(self.router.connections),
             )
         )
+        metrics.registry.register(LoadCollector(lambda: self._load))
 
     async def start(self) -> None:
         """Probe the backends once, then listen. Raises StartupError where a port cannot be bound."""
@@ -128,7 +130,7 @@ class RunningRouter:
         return bool(self._servers) and not self.router.draining
 
     def _figures_age(self) -> float | None:
-        newest = self._load.newest_at
+        newest = self._load.board.newest_at
         return None if newest is None else time.monotonic() - newest
 
     async def _sweep(self) -> None:
