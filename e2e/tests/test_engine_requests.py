@@ -76,6 +76,7 @@ def test_the_pieces_of_a_text_are_the_text_and_a_stop_string_never_stands_in_it(
     assert 1 <= output.tokens <= most
     assert all(stop not in output.text for stop in stops)
     whole = written(start_of(seed, choice), most, ())
+    assert whole.offset(most) == len(whole.text)
     assert whole.text.startswith(output.text)
     assert (output.stop is None) == (not any(stop in whole.text for stop in stops))
 

@@ -5,10 +5,12 @@ Nothing here is a model's: a seed chooses where in one sentence the text begins,
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from zlib import crc32
 
 _SENTENCE = "the model that still answers in time is the best that this moment can give, a late one is worth nothing;"
 _WORDS = tuple(_SENTENCE.split(" "))
+_ENDS = tuple(accumulate((len(word) + 1 for word in _WORDS * 2), initial=0))
 _STEP = 7
 """Words between the beginnings of a request's choices: no divisor of the sentence, so that choices differ."""
 
@@ -39,7 +41,12 @@ class Output:
         word = " " + _WORDS[(self.start + token) % len(_WORDS)]
         if self.stop is None:
             return word
-        return word[: max(0, len(self.text) - len(_text(self.start, token)))]
+        return word[: max(0, len(self.text) - self.offset(token))]
+
+    def offset(self, token: int) -> int:
+        """Characters before a token."""
+        rounds, rest = divmod(token, len(_WORDS))
+        return rounds * _ENDS[len(_WORDS)] + _ENDS[self.start + rest] - _ENDS[self.start]
 
 
 @lru_cache(maxsize=256)

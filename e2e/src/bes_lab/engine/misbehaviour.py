@@ -33,7 +33,7 @@ class _Dying(Exchange):
         self._left = after_bytes
 
     def _write(self, data: bytes) -> None:
-        self.connection.write(data[: self._left])
+        self.connection.write(data[: max(0, self._left)])
         self._left -= len(data)
         if self._left <= 0:
             self.connection.reset()

@@ -220,12 +220,8 @@ def _completion_logprobs(output: Output, alternatives: int | None, tokens: Seque
     if alternatives is None:
         return None
     found = [guesses(output, token, max(0, alternatives - 1)) for token in tokens]
-    offsets, at = [], len("".join(output.piece(token) for token in range(tokens[0])))
-    for each in found:
-        offsets.append(at)
-        at += len(each[0].token)
     return {
-        "text_offset": offsets,
+        "text_offset": [output.offset(token) for token in tokens],
         "token_logprobs": [each[0].logprob for each in found],
         "tokens": [each[0].token for each in found],
         "top_logprobs": [{guess.token: guess.logprob for guess in each} for each in found],
