@@ -5,7 +5,7 @@ A decision is kept as what it was taken from; scores and predictions are compute
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bes_api.explanation import EngineWeighed, Explanation
 from bes_router.policy.blend import LONG_AGO
@@ -54,7 +54,7 @@ class DecisionRing:
     def __init__(self, boot: str) -> None:
         self._prefix = f"{boot}-"
         self._bytes = self._prefix.encode("ascii")
-        self._kept: list[Kept | None] = [None] * KEPT
+        self._kept: list[tuple[Any, ...] | None] = [None] * KEPT
         self._number = 0
 
     def note(
@@ -71,7 +71,9 @@ class DecisionRing:
     ) -> int:
         """Keep a decision, before anything changes the view it was taken from. Returns its number."""
         number = self._number = self._number + 1
-        self._kept[number % KEPT] = Kept(
+        self._kept[
+            number % KEPT
+        ] = (  # becomes a `Kept` when asked for: naming the fields would take as long as all else
             number,
             setting,
             request,
@@ -98,10 +100,10 @@ class DecisionRing:
         digits = name.removeprefix(self._prefix)
         if digits == name or len(digits) > 18 or not (digits.isascii() and digits.isdigit()):
             return None
-        kept = self._kept[int(digits) % KEPT]
-        if kept is None or kept.number != int(digits):
+        fields = self._kept[int(digits) % KEPT]
+        if fields is None or fields[0] != int(digits):
             return None
-        return self._explained(kept, name)
+        return self._explained(Kept(*fields), name)
 
     def _explained(self, kept: Kept, name: str) -> Explanation:
         setting, request, decision = kept.setting, kept.request, kept.decision

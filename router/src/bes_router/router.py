@@ -1,15 +1,18 @@
 """The door for clients' requests: paths, the client's words, errors in OpenAI's shape. What serves is a `Serving`."""
 
 from bes_api.router_config import Limits
-from bes_router import openai
+from bes_router import bodies, openai
+from bes_router.bodies import Asked
 from bes_router.errors import Reason, RefusedRequestError
 from bes_router.http1 import HeadCache, Header, RequestHead
 from bes_router.metrics import Metrics
 from bes_router.relay import Exchange
 from bes_router.server import ClientConnection
 from bes_router.serving import Serving
+from bes_router.words import unknown_model
 
 COMPLETIONS = b"/v1/completions"
+CHAT = b"/v1/chat/completions"
 MODELS = b"/v1/models"
 
 
@@ -33,6 +36,11 @@ class Router:
         """Refuse what comes from now on."""
         self.serving.draining = True
 
+    def serve(self, serving: Serving, limits: Limits) -> None:
+        """Answer with another configuration from the next request on."""
+        serving.draining = self.serving.draining
+        self.serving, self.limits, self.metrics = serving, limits, serving.metrics
+
     def opened(self, connection: ClientConnection) -> None:
         """Remember a client."""
         self.connections.add(connection)
@@ -53,12 +61,18 @@ class Router:
             path = head.path
             if path == COMPLETIONS:
                 _only(head, b"POST")
-                return self._completion(connection, head, body, arrival)
+                return self._routed(connection, bodies.parse_completion(body), path, head, body, arrival)
+            if path == CHAT:
+                _only(head, b"POST")
+                return self._routed(connection, bodies.parse_chat(body), path, head, body, arrival)
             if path == MODELS or path.startswith(MODELS + b"/"):
                 _only(head, b"GET")
                 return connection.answer(200, self._models(path))
             raise RefusedRequestError(
-                404, Reason.NOT_FOUND, "there is no such path; POST /v1/completions or GET /v1/models", code="not_found"
+                404,
+                Reason.NOT_FOUND,
+                "there is no such path; POST /v1/completions or /v1/chat/completions, or GET /v1/models",
+                code="not_found",
             )
         except RefusedRequestError as error:
             self.metrics.errors[error.reason] += 1
@@ -71,37 +85,22 @@ class Router:
             return connection.answer(error.status, answer, tuple(headers))
 
     def _models(self, path: bytes) -> bytes:
+        listed = self.serving.vocabulary.listed
         if path == MODELS:
-            return openai.model_list(self._listed(), self._created)
+            return openai.model_list(listed, self._created)
         name = path[len(MODELS) + 1 :].decode("utf-8", "replace")
-        if name not in self._listed():
-            raise _unknown_model(name)
+        if name not in listed:
+            raise unknown_model(name)
         return openai.model_object(name, self._created)
 
-    def _listed(self) -> list[str]:
-        return [*self.serving.task_names, *self.serving.model_names]
-
-    def _completion(
-        self, connection: ClientConnection, head: RequestHead, body: bytes, arrival: float
-    ) -> "bytes | Exchange":
-        completion = openai.parse_completion(body)
-        task = self.serving.task_of(completion.model)
-        if task is None:
-            raise _unknown_model(completion.model or "")
-        return self.serving.route(connection, completion, task, head, body, arrival)
+    def _routed(
+        self, connection: ClientConnection, asked: Asked, path: bytes, head: RequestHead, body: bytes, arrival: float
+    ) -> "Exchange":
+        words = self.serving.vocabulary.read(asked, path, head)
+        return self.serving.route(connection, words, head, body, arrival)
 
 
 def _only(head: RequestHead, method: bytes) -> None:
     if head.method != method:
         allowed = method.decode("ascii")
         raise RefusedRequestError(405, Reason.METHOD, f"only {allowed} is served on this path", param=allowed)
-
-
-def _unknown_model(name: str) -> RefusedRequestError:
-    return RefusedRequestError(
-        404,
-        Reason.UNKNOWN_MODEL,
-        f"the model {name!r} does not exist here; name a task, or leave model out",
-        code="model_not_found",
-        param="model",
-    )
