@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from bes_api.router_config import BackendAddress, DirectLoad, Limits, RouterConfig, StaticPolicy
+from bes_api.router_config import BackendAddress, Clients, DirectLoad, Limits, RouterConfig, StaticPolicy
 from bes_api.scenario import Batching, LatencyProfile, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
 from bes_router.decider import Loaded
 from bes_router.decision_log import DecisionLog
@@ -139,7 +139,7 @@ class Engine:
         try:
             while True:
                 asked = await read_request(reader)
-                if asked.line.startswith("POST /v1/completions "):
+                if asked.line.startswith(("POST /v1/completions ", "POST /v1/chat/completions ")):
                     if not counted:
                         self.connections, self.accepted, counted = self.connections + 1, self.accepted + 1, True
                     self.asked.append(asked)
@@ -344,6 +344,10 @@ class Rig:
             await asyncio.sleep(0.005)
 
 
+def _places(small: int, engines: int) -> list[tuple[str, int]]:
+    return [("small", i) for i in range(small)] + [("large", i) for i in range(engines - small)]
+
+
 @contextlib.asynccontextmanager
 async def rig(
     *behaviours: Behaviour,
@@ -351,10 +355,14 @@ async def rig(
     limits: Limits | None = None,
     policy: Policy | None = None,
     listed: int | None = None,
+    small: int = 0,
     explain: bool = True,
     decisions: DecisionLog | None = None,
+    clients: Clients | None = None,
 ) -> AsyncIterator[Rig]:
-    """A router over one engine of `large` per behaviour (``listed`` of them known to it)."""
+    """A router over one engine per behaviour (``listed`` of them known to it): the first ``small`` of them of `small`,
+    the rest of `large`.
+    """
     engines = [Engine(behaviour) for behaviour in (behaviours or (complete,))]
     for engine in engines:
         await engine.start()
@@ -363,12 +371,15 @@ async def rig(
         service="demo",
         scenario=scenario,
         backends=tuple(
-            BackendAddress(model="large", replica=i, address="127.0.0.1", port=engine.port, served_model="org/large")
-            for i, engine in enumerate(engines[:listed])
+            BackendAddress(
+                model=model, replica=replica, address="127.0.0.1", port=engine.port, served_model=f"org/{model}"
+            )
+            for (model, replica), engine in zip(_places(small, len(engines)), engines[:listed], strict=False)
         ),
         load=DirectLoad(interval_seconds=0.05, stale_after_seconds=0.5),
         policy=StaticPolicy(model="large"),
         limits=limits or Limits(),
+        clients=clients or Clients(),
         explain_headers=explain,
     )
     chosen = policy or AlwaysModel(scenario, 1)
