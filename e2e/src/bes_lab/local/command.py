@@ -15,14 +15,18 @@ from rich.console import Console
 
 from bes_api.command import Command
 from bes_api.documents import the_service
-from bes_api.router_config import DirectLoad
+from bes_api.engines import engine_types
+from bes_api.quantities import parse_duration
 from bes_api.scenario_of import scenario_of
 from bes_api.service import BestEffortService, PolicyType
 from bes_lab.errors import ChildError, TargetError
+from bes_lab.local.figures import Figures, figures_of
 from bes_lab.local.policies import choice_of, name_of, own_policy
+from bes_lab.local.prometheus import LocalPrometheus
 from bes_lab.local.service import LocalService, Plan, curl_line
 
 LOOK_SECONDS = 0.1
+MAX_ROUTERS = 16
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +36,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     up.add_argument("file", type=Path, help="file with one BestEffortService (and the ConfigMaps that it names)")
     up.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1)")
     up.add_argument("--port", type=int, default=8000, help="the router's port (default 8000; 0: any free one)")
+    up.add_argument(
+        "--routers", type=int, default=1, metavar="N", help="routers, at that port and those after it (default 1)"
+    )
+    up.add_argument(
+        "--prometheus",
+        action=argparse.BooleanOptionalAction,
+        help="load figures through a Prometheus that runs beside the rest (default: where the service asks for one "
+        "and there is one on the PATH or in the cache of `make prometheus`)",
+    )
+    up.add_argument(
+        "--scrape-interval",
+        metavar="DURATION",
+        help="of that Prometheus, such as 1s or 500ms (default: the service's, else 1s)",
+    )
     up.add_argument(
         "--policy",
         metavar="NAME|FOLDER",
@@ -51,11 +69,18 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM (exit code 0); a process that ends by itself ends everything (exit code 4)."""
     if not 0 <= arguments.port <= 65535:
         raise TargetError(f"--port {arguments.port}: expected 0 to 65535")
+    if not 1 <= arguments.routers <= MAX_ROUTERS:
+        raise TargetError(f"--routers {arguments.routers}: expected 1 to {MAX_ROUTERS}")
+    if arguments.port + arguments.routers - 1 > 65535:
+        raise TargetError(f"--port {arguments.port}: there are no {arguments.routers} ports from there on")
     service, profiles = the_service(arguments.file)
     scenario = scenario_of(service, profiles)
     policy, fallback = own_policy(service)
     if arguments.policy is not None:
         policy = choice_of(arguments.policy, scenario)
+    figures = figures_of(service, arguments.prometheus, _seconds(arguments.scrape_interval))
+    if arguments.scrape_interval and not isinstance(figures.load, LocalPrometheus):
+        raise TargetError("--scrape-interval: that is a Prometheus' business; add --prometheus")
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGINT, _interrupt)  # also where a shell started us in the background with SIGINT ignored
     with _logs(arguments.logs, service.name) as folder:
@@ -64,15 +89,17 @@ def run(arguments: argparse.Namespace) -> int:
             scenario,
             policy,
             fallback,
-            direct_load(service),
+            figures.load,
             folder,
             arguments.host,
             arguments.port,
             arguments.decision_log,
+            engine_types(service.spec),
+            arguments.routers,
         )
         try:
             with LocalService(plan) as running:
-                _explain(service, plan, running, policy_is_given=arguments.policy is not None)
+                _explain(service, plan, running, figures, policy_is_given=arguments.policy is not None)
                 while True:
                     time.sleep(LOOK_SECONDS)
                     running.check()
@@ -101,31 +128,38 @@ def _logs(named: Path | None, service: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def direct_load(service: BestEffortService) -> DirectLoad:
-    """The router's load source as the resource states it; stale after three intervals where it does not say."""
-    load = service.spec.load
-    interval = load.direct.interval.total_seconds() if load.direct else DirectLoad().interval_seconds
-    stale = load.stale_after.total_seconds() if load.stale_after else 3 * interval
-    return DirectLoad(interval_seconds=interval, stale_after_seconds=stale)
+def _seconds(text: str | None) -> float | None:
+    try:
+        return None if text is None else parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise TargetError(f"--scrape-interval: {error}") from None
 
 
-def _explain(service: BestEffortService, plan: Plan, running: LocalService, *, policy_is_given: bool) -> None:
+def _explain(
+    service: BestEffortService, plan: Plan, running: LocalService, figures: Figures, *, policy_is_given: bool
+) -> None:
     console = Console(highlight=False, soft_wrap=True)
     scenario = plan.scenario
     names = ", ".join(f"{model.name} x{model.max_replicas}" for model in scenario.models)
     console.print(f"[bold]{service.name}[/]: {names} on {len(scenario.gpus)} emulated GPUs, a process each")
     console.print(
-        "Every engine is emulated here, whatever its type says: latency follows the profiles, text is filler."
+        "Every engine is emulated here and speaks its type's API: latency follows the profiles, text is filler."
     )
     console.print(f"policy {name_of(plan.policy)}")
     if service.spec.policy.type is PolicyType.LEARNED and not policy_is_given:
         console.print("  the service asks for Learned: until `--policy FOLDER` names an artifact its fallback decides")
-    if service.spec.router.replicas > 1:
-        console.print(f"  the service asks for {service.spec.router.replicas} routers; one runs here")
+    asked = service.spec.router.replicas
+    if asked != plan.routers:
+        console.print(f"  the service asks for {asked} routers; {plan.routers} here (--routers {asked} for as many)")
+    console.print(f"load   figures come {figures.said}", markup=False)
+    if running.prometheus_url is not None:
+        console.print(f"  {running.prometheus_url}")
     console.print(f"tasks  {', '.join(task.name for task in scenario.tasks)} (name one as `model`)")
     console.print(f"logs   {plan.folder}", markup=False)
-    console.print(f"admin  {running.admin_url}/metrics")
-    console.print(f"ready at {running.url}; Ctrl-C ends everything. Try:")
+    for url, admin in zip(running.urls, running.admin_urls, strict=True):
+        of = f" (of the router at {url})" if plan.routers > 1 else ""
+        console.print(f"admin  {admin}/metrics{of}")
+    console.print(f"ready at {', '.join(running.urls)}; Ctrl-C ends everything. Try:")
     print(curl_line(running.url, scenario.default_task), flush=True)  # noqa: T201 - nothing may wrap a command line
 
 
