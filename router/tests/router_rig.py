@@ -22,6 +22,7 @@ from bes_router.policy.layout import Decision, LoadView, RoutingRequest
 from bes_router.running import RunningRouter
 
 TEST_SECONDS = 15
+NO_DIGEST = "sha256:" + "0" * 64
 
 
 def live(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -384,7 +385,7 @@ async def rig(
     )
     chosen = policy or AlwaysModel(scenario, 1)
     loaded = Loaded(chosen, AlwaysModel(scenario, 1))
-    running = RunningRouter(Delivered(config, catalogue_of(scenario), loaded), decisions=decisions)
+    running = RunningRouter(Delivered(config, catalogue_of(scenario), loaded, NO_DIGEST), decisions=decisions)
     await running.start()
     it = Rig(running, *running.ports, engines)
     try:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from router_rig import AlwaysModel, Asked, Engine, complete, live, rig, scenario_of_rig
 
-from bes_api.errors import BestEffortError
-from bes_api.router_config import DeadlineAwarePolicy, LearnedPolicy, PolicyChoice, RouterConfig
+from bes_api.config_map import MAX_ARTIFACT_BYTES
+from bes_api.router_config import DeadlineAwarePolicy, LearnedPolicy, PolicyChoice, PricedPolicy, RouterConfig
 from bes_router import decider
 from bes_router.decision_log import DecisionLog
 from bes_router.errors import StartupError
@@ -19,6 +19,7 @@ from bes_router.policy.contract import Policy
 from bes_router.policy.layout import Decision, LoadView, RoutingRequest
 from bes_router.policy.load import load_policy
 from bes_router.policy.tracker import LoadTracker
+from bes_router.watch import take
 
 
 @live
@@ -45,7 +46,7 @@ async def test_an_unhealthy_engine_is_left_out_until_it_is_healthy_again() -> No
         assert backend is not None
         assert backend.ready
         it.engines[0].healthy = False
-        health = it.running._health
+        health = it.running.generation.health
         await health.probe()
         assert backend.ready  # one bad answer is no verdict
         await health.probe()
@@ -57,7 +58,7 @@ async def test_an_unhealthy_engine_is_left_out_until_it_is_healthy_again() -> No
 
 
 @live
-async def test_the_admin_port_answers_health_readiness_and_metrics_only() -> None:
+async def test_the_admin_port_answers_health_readiness_and_metrics_to_everybody() -> None:
     async with rig() as it:
         for _ in range(3):
             await it.ask({"prompt": "x", "model": "trivia"})
@@ -127,21 +128,16 @@ def config(policy: PolicyChoice) -> RouterConfig:
 
 
 def test_an_artifact_that_cannot_be_used_means_the_fallback_and_says_so(tmp_path: Path) -> None:
-    scenario = scenario_of_rig()
-    catalogue = catalogue_of(scenario)
-    loaded = decider.load(
-        config(LearnedPolicy(artifact=tmp_path)), lambda choice: load_policy(choice, scenario, catalogue)
-    )
-    assert loaded.name == "DeadlineAware; fallback"
+    catalogue = catalogue_of(scenario_of_rig())
+    loaded = decider.load(config(LearnedPolicy(artifact=tmp_path)), catalogue, take(tmp_path, MAX_ARTIFACT_BYTES))
+    assert loaded.name == "DeadlineAware; fallback=absent"
     assert str(tmp_path) in loaded.problem
 
 
 def test_a_fallback_that_cannot_be_loaded_is_one_clear_error() -> None:
-    def loader(choice: PolicyChoice) -> Policy:
-        raise BestEffortError("no")
-
-    with pytest.raises(StartupError, match="fallback: no"):
-        decider.load(config(DeadlineAwarePolicy()), loader)
+    bad = config(DeadlineAwarePolicy()).model_copy(update={"fallback": PricedPolicy(parameters=(1.0,))})
+    with pytest.raises(StartupError, match="fallback: Priced takes"):
+        decider.load(bad, catalogue_of(bad.scenario))
 
 
 class Broken:

@@ -74,10 +74,10 @@ def test_it_is_ready_within_a_second_small_and_drains_on_sigterm(tmp_path: Path)
             line = process.stdout.readline().decode()
             seconds = time.monotonic() - began
             url = line.split(" on ")[1].split(" ")[0]
-            assert "policy DeadlineAware; fallback" in line
+            assert "policy DeadlineAware; fallback=unreadable" in line
             body = json.dumps({"prompt": "x", "model": "trivia"}).encode()
             with urlopen(Request(f"{url}/completions", body)) as answer:  # noqa: S310 - our own loopback URL
-                assert answer.headers["x-bes-policy"] == "DeadlineAware; fallback"
+                assert answer.headers["x-bes-policy"] == "DeadlineAware; fallback=unreadable"
                 assert json.load(answer)["model"] == "org/large"
             assert memory_mib(process.pid) <= 80
             running = socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0])))

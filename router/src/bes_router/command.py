@@ -1,4 +1,4 @@
-"""`bes router --config FILE`: route requests to the engines of one service until SIGTERM or Ctrl-C."""
+"""`bes router --config FILE|FOLDER`: route requests to the engines of one service until SIGTERM or Ctrl-C."""
 
 import argparse
 import asyncio
@@ -10,18 +10,34 @@ from pathlib import Path
 import uvloop
 
 from bes_api.command import Command
-from bes_api.router_config import PolicyChoice, RouterConfig
-from bes_router import decider
+from bes_api.config_map import ROUTER_CONFIG
+from bes_router.admin import OPTION, TokenFile
 from bes_router.decision_log import DecisionLog
-from bes_router.policy.catalogue import catalogue_of
-from bes_router.policy.contract import Policy
-from bes_router.policy.load import load_policy
+from bes_router.delivery import Delivery, Sources
 from bes_router.running import RunningRouter
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `bes router`."""
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="router configuration, JSON or YAML")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        required=True,
+        metavar="FILE|FOLDER",
+        help=f"router configuration, JSON or YAML, or a folder that holds it as {ROUTER_CONFIG}; a change is followed",
+    )
+    parser.add_argument(
+        "--policy", type=Path, metavar="FOLDER", help="the artifact for policy Delivered; a change is followed"
+    )
+    parser.add_argument(
+        "--candidate",
+        type=Path,
+        metavar="FOLDER",
+        help="an artifact that decides some requests again, in shadow, and routes none; a change is followed",
+    )
+    parser.add_argument(
+        OPTION, type=Path, metavar="FILE", help="file with the bearer token for /status and the like on the admin port"
+    )
     parser.add_argument(
         "--decision-log",
         type=Path,
@@ -33,21 +49,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve; 0 if every request in flight was finished at the end, 1 if some were cut off."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    config = RouterConfig.read(arguments.config)
+    delivery = Delivery(Sources(arguments.config, arguments.policy, arguments.candidate))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(config, arguments.decision_log))
+        return runner.run(serve(delivery, TokenFile(arguments.admin_token), arguments.decision_log))
 
 
-async def serve(config: RouterConfig, decision_log: Path | None = None) -> int:
+async def serve(delivery: Delivery, token: TokenFile, decision_log: Path | None = None) -> int:
     """Run a router until SIGTERM or SIGINT, then drain it. Returns the exit code."""
-    catalogue = catalogue_of(config.scenario)
-
-    def loader(choice: PolicyChoice) -> Policy:
-        return load_policy(choice, config.scenario, catalogue)
-
-    loaded = decider.load(config, loader)
+    first = delivery.first()
+    config, loaded = first.config, first.loaded
     decisions = DecisionLog(decision_log, config.scenario, loaded.name) if decision_log else None
-    running = RunningRouter(config, catalogue, loaded, decisions)
+    running = RunningRouter(first, delivery, token, decisions)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

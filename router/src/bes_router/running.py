@@ -1,75 +1,99 @@
-"""A router at work: everything wired together, started, swept, drained and closed."""
+"""A router at work: everything wired together, started, swept, brought up to date, drained and closed."""
 
 import asyncio
 import gc
 import logging
+import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 
-from bes_api.router_config import RouterConfig
-from bes_router.admin import Admin
-from bes_router.backends import IDLE_SECONDS, Backend
-from bes_router.decider import Decider, Loaded
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
+from prometheus_client.registry import Collector
+
+from bes_router import status
+from bes_router.admin import Admin, TokenFile, View
 from bes_router.decision_log import DecisionLog
+from bes_router.decisions import DecisionRing
+from bes_router.delivery import Delivered, Delivery, Refused
 from bes_router.errors import Reason, StartupError
-from bes_router.health import Health
-from bes_router.load.source import load_source
+from bes_router.generation import Generation
 from bes_router.load.tally import LoadCollector
-from bes_router.metrics import Gauges, Metrics
-from bes_router.policy.layout import Catalogue
-from bes_router.policy.tracker import LoadTracker
+from bes_router.relay import Exchange
 from bes_router.router import Router
 from bes_router.server import ClientConnection
-from bes_router.serving import Serving
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 0.5
-FIRST_PROBE_SECONDS = 0.3
+LOOK_SECONDS = 1.0
+CONFIRM_SECONDS = 0.1
+"""After so long a folder that was met while it changed is looked at again."""
 LAST_ANSWERS_SECONDS = 0.05
 BACKLOG = 1024
 GC_THRESHOLD = 20_000  # a request leaves no cycles behind; the default 700 would look for them every few requests
 
 
 class RunningRouter:
-    """Built inside a running event loop; `start` binds the ports, `drain` ends it."""
+    """Built inside a running event loop; `start` binds the ports, `drain` ends it.
+
+    ``delivery`` says later what to serve by instead of ``delivered``; without it that stays.
+    """
 
     def __init__(
-        self, config: RouterConfig, catalogue: Catalogue, loaded: Loaded, decisions: DecisionLog | None = None
+        self,
+        delivered: Delivered,
+        delivery: Delivery | None = None,
+        token: TokenFile | None = None,
+        decisions: DecisionLog | None = None,
     ) -> None:
-        now = time.monotonic()
-        scenario = config.scenario
-        engines = [(model.name, str(i)) for model in scenario.models for i in range(model.max_replicas)]
-        tracker = LoadTracker(catalogue, now)
-        metrics = Metrics([task.name for task in scenario.tasks], [model.name for model in scenario.models], engines)
-        serving = Serving(config, catalogue, tracker, Decider(loaded, metrics), metrics, decisions)
-        self.router = Router(serving, config.limits, metrics, started=time.time())
-        self._config = config
+        self.boot_id = secrets.token_hex(8)
+        self.started_at = time.time()
+        self.began = time.monotonic()
+        self.delivered = delivered
+        self.reloads = status.Reloads()
+        self.ring = DecisionRing(self.boot_id[:8])
+        self.generation = Generation(delivered, self.ring, decisions)
+        config = delivered.config
+        self.router = Router(self.generation.serving, config.limits, self.generation.metrics, started=self.started_at)
+        self.generation.publish(self.router.connections)
+        self._delivery = delivery
         self._decisions = decisions
-        self._listed: Sequence[Backend] = [backend for backend in serving.backends if backend is not None]
-        self._health = Health(self._listed)
-        self._load = load_source(config, catalogue, tracker)
-        self._admin = Admin(metrics.registry, self._is_ready)
+        self._admin = Admin(self._registry(), lambda: self.ready, token or TokenFile(None), self._views())
         self._servers: list[asyncio.Server] = []
+        self._admin_port = 0
         self._background: list[asyncio.Task[None]] = []
-        metrics.publish(
-            Gauges(
-                in_flight=lambda: [tracker.own[engine] for engine in range(len(engines))],
-                ready=lambda: [backend is not None and backend.ready for backend in serving.backends],
-                figures_age_seconds=self._figures_age,
-                figures_known=lambda: self._load.board.known(time.monotonic()),
-                connections=lambda: len(self.router.connections),
-            )
-        )
-        metrics.registry.register(LoadCollector(lambda: self._load))
+
+    def _registry(self) -> CollectorRegistry:
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Current(self))
+        registry.register(LoadCollector(lambda: self.generation.load))
+        registry.register(status.DeliveryCollector(self))
+        ProcessCollector(registry=registry)
+        return registry
+
+    def _views(self) -> dict[str, View]:
+        return {
+            "/status": lambda: status.status_of(self),
+            "/load": lambda: status.load_of(self),
+            "/policy": lambda: status.policy_of(self),
+            "/backends": lambda: status.backends_of(self),
+            "/config": lambda: self.delivered.config,
+            "/decisions/{id}": self.ring.explain,
+        }
+
+    @property
+    def ready(self) -> bool:
+        """Whether clients' requests are taken."""
+        return bool(self._servers) and not self.router.draining
 
     async def start(self) -> None:
         """Probe the backends once, then listen. Raises StartupError where a port cannot be bound."""
-        self._background = [asyncio.create_task(self._health.run())]
-        first = asyncio.create_task(self._health.probe())
-        await asyncio.wait([first], timeout=FIRST_PROBE_SECONDS)  # the rest of it goes on beside
-        self._background += [first, asyncio.create_task(self._load.run()), asyncio.create_task(self._sweep())]
-        listen, admin = self._config.listen, self._config.admin
+        await self.generation.begin()
+        self._background = [asyncio.create_task(self._sweep())]
+        if self._delivery is not None:
+            self._background.append(asyncio.create_task(self._follow(self._delivery)))
+        listen, admin = self.delivered.config.listen, self.delivered.config.admin
         try:
             self._servers.append(
                 await asyncio.get_running_loop().create_server(
@@ -79,7 +103,7 @@ class RunningRouter:
         except OSError as error:
             raise StartupError(f"listen: {listen.host}:{listen.port} cannot be bound: {error}") from error
         try:
-            self._servers.append(await self._admin.listen(admin.host, admin.port))
+            self._admin_port = await self._admin.start(admin.host, admin.port)
         except OSError as error:
             raise StartupError(f"admin: {admin.host}:{admin.port} cannot be bound: {error}") from error
         gc.collect()
@@ -89,8 +113,58 @@ class RunningRouter:
     @property
     def ports(self) -> tuple[int, int]:
         """The ports that clients and admins use; they matter where 0 was asked for."""
-        client, admin = (server.sockets[0].getsockname()[1] for server in self._servers)
-        return client, admin
+        return self._servers[0].sockets[0].getsockname()[1], self._admin_port
+
+    async def adopt(self, new: Delivered) -> None:
+        """Serve by ``new`` from the next request on; what is in flight ends as it began. Never raises."""
+        old = self.delivered
+        if new.config is old.config:
+            if new.loaded is not old.loaded or new.candidate is not old.candidate:
+                self.generation.decide_by(new)
+            self.reloads.applied += (new.loaded, new.candidate) != (old.loaded, old.candidate)
+            self.reloads.refused += new.refused is not None and new.refused != old.refused
+            self.delivered = new
+            return
+        try:
+            await self._succeed(new)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the new one, the old one goes on
+            log.error("the configuration is refused, the one before goes on: %s", error)
+            self.reloads.refused += 1
+            self.delivered = replace(old, refused=Refused(new.digest, str(error) or repr(error)))
+            return
+        self.reloads.applied += 1
+        self.delivered = new
+        log.info("configuration %s serves", new.digest)
+
+    async def _succeed(self, new: Delivered) -> None:
+        """Build beside, let it find its backends, then swap in one step."""
+        before = self.generation
+        after = Generation(new, self.ring, self._decisions, before)
+        try:
+            await after.begin()
+        except BaseException:
+            await after.end()
+            raise
+        after.take_over(before, self._exchanges())
+        after.publish(self.router.connections)
+        self.router.serve(after.serving, new.config.limits)
+        self.generation = after
+        await before.end()
+
+    def _exchanges(self) -> Iterator[Exchange]:
+        return (each.exchange for each in self.router.connections if each.exchange is not None)
+
+    async def _follow(self, delivery: Delivery) -> None:
+        """Look into the watched folders every second, in a thread."""
+        while True:
+            await asyncio.sleep(CONFIRM_SECONDS if delivery.changing else LOOK_SECONDS)
+            try:
+                new = await asyncio.to_thread(delivery.look, self.delivered)
+                if new is not None:
+                    await self.adopt(new)
+            except Exception:  # the outermost loop: one bad look must not be the last
+                log.exception("looking for a new configuration or policy failed")
+                self.reloads.refused += 1
 
     async def drain(self) -> bool:
         """Stop accepting, finish what runs, cut off what is left after the grace time. True if nothing was cut."""
@@ -100,17 +174,18 @@ class RunningRouter:
             self._servers[0].close()
         for connection in list(router.connections):
             connection.close_idle()
-        deadline = time.monotonic() + self._config.limits.drain_timeout_seconds
+        seconds = router.limits.drain_timeout_seconds
+        deadline = time.monotonic() + seconds
         while router.connections and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
-        left = [connection.exchange for connection in router.connections if connection.exchange is not None]
+        left = list(self._exchanges())
         for exchange in left:
             exchange.expire(Reason.DRAINING)
         await asyncio.sleep(LAST_ANSWERS_SECONDS)
         for connection in list(router.connections):
             connection.cut()
         if left:
-            log.warning("%d requests were cut off after %g s", len(left), self._config.limits.drain_timeout_seconds)
+            log.warning("%d requests were cut off after %g s", len(left), seconds)
         return not left
 
     async def close(self) -> None:
@@ -120,18 +195,12 @@ class RunningRouter:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        for backend in self._listed:
-            backend.mark(False)
+        await self._admin.close()
+        await self.generation.end()
+        self.generation.close()
         if self._decisions is not None:
             self._decisions.close()
         await asyncio.sleep(0)  # closed transports say so to their protocols in the next turn
-
-    def _is_ready(self) -> bool:
-        return bool(self._servers) and not self.router.draining
-
-    def _figures_age(self) -> float | None:
-        newest = self._load.board.newest_at
-        return None if newest is None else time.monotonic() - newest
 
     async def _sweep(self) -> None:
         while True:
@@ -139,7 +208,17 @@ class RunningRouter:
             now = time.monotonic()
             for connection in list(self.router.connections):
                 connection.sweep(now)
-            for backend in self._listed:
-                backend.close_idle(before=now - IDLE_SECONDS)
+            self.generation.serving.sweep(now)
+            self._admin.sweep(now)
             if self._decisions is not None:
                 self._decisions.flush()
+
+
+class _Current(Collector):
+    """The metrics of whatever configuration serves when somebody scrapes."""
+
+    def __init__(self, running: RunningRouter) -> None:
+        self._running = running
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._running.generation.metrics.collect())
