@@ -5,13 +5,15 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 import bes_router
 import bes_training
-from bes_training.simulation.compiled import CACHE_VARIABLE, PLAIN, cache_folder, source_of
+from bes_training.simulation.compiled import CACHE_VARIABLE, PLAIN, Compiler, cache_folder, source_of
 
 pytestmark = pytest.mark.slow  # compiles the simulator where its cache is empty
 
@@ -49,6 +51,18 @@ def test_an_edited_callee_changes_its_callers_result(tmp_path: Path) -> None:
     assert ask(tmp_path) > first + 10.0, "fifteen decode steps of one second more"
     folders = list((tmp_path / "cache" / "best-effort-serving" / "numba").iterdir())
     assert len(folders) == 2, "a folder per state of the sources"
+
+
+def test_threads_that_ask_at_once_see_a_whole_twin(tmp_path: Path) -> None:
+    compiler = Compiler(PLAIN, tmp_path)
+    start = Barrier(8)
+
+    def ask_for_it(_: int) -> object:
+        start.wait()
+        return compiler.load("bes_training.simulation.kernel").run
+
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(ask_for_it, range(8)))) == 1
 
 
 def test_the_cache_folder_changes_with_every_compiled_source_and_lies_where_it_is_told(tmp_path: Path) -> None:

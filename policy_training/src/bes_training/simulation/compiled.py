@@ -14,6 +14,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
+from threading import RLock
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -76,11 +77,14 @@ class Compiler:
         self._modules = frozenset(modules)
         self._twins: dict[str, ModuleType] = {}
         self._folder = folder
+        self._loading = RLock()  # searches ask from several threads: none may see half a twin
 
     def load(self, name: str) -> ModuleType:
         """The compiled twin of a plain module; every public function in it is a numba dispatcher."""
-        if name in self._twins:
-            return self._twins[name]
+        with self._loading:
+            return self._twins[name] if name in self._twins else self._load(name)
+
+    def _load(self, name: str) -> ModuleType:
         plain = importlib.import_module(name)
         twin = ModuleType(name)  # the same name, so that pickled types and cache entries mean the same thing
         twin.__file__ = plain.__file__
@@ -130,5 +134,5 @@ def _compiler() -> Compiler:
 
 
 def compiled(name: str) -> Any:
-    """The compiled twin of the plain module ``name``, from this process's one compiler."""
+    """The compiled twin of the plain module ``name``, from this process's one compiler; safe from any thread."""
     return _compiler().load(name)
