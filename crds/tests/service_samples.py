@@ -141,4 +141,7 @@ def services(draw: st.DrawFn) -> Data:
     data["spec"] |= {"acceleratorGroups": groups, "models": models, "tasks": tasks}
     data["spec"]["defaultTask"] = draw(st.sampled_from([task["name"] for task in tasks]))
     data["spec"]["router"] = {"replicas": draw(st.integers(1, 4)), "maxInFlight": draw(st.integers(1, 1000))}
+    if draw(st.booleans()):
+        allowed = {"pinModel": draw(st.booleans()), "deadline": draw(st.sampled_from(["TightenOnly", "Any"]))}
+        data["spec"]["router"]["clients"] = allowed
     return data

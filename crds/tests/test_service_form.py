@@ -9,6 +9,7 @@ from service_samples import Data, changed, parsed, sample, services
 
 from bes_api.documents import write_service
 from bes_api.origins import origin_of
+from bes_api.router_config import Clients, clients_of
 from bes_api.service import BestEffortService
 
 
@@ -81,6 +82,18 @@ def test_a_service_cannot_change_after_reading() -> None:
 def test_metadata_keeps_what_kubernetes_puts_there() -> None:
     data = changed("metadata", to={"name": "opt", "namespace": "x", "labels": {"a": "b"}})
     assert write_service(parsed(data))["metadata"] == data["metadata"]
+
+
+def test_clients_may_tighten_a_deadline_and_pin_nothing_unless_the_resource_says_more() -> None:
+    assert clients_of(parsed(sample())) == Clients(pin_model=False, deadline="TightenOnly")
+    asked = changed("spec", "router", to={"clients": {"pinModel": True, "deadline": "Any"}})
+    assert clients_of(parsed(asked)) == Clients(pin_model=True, deadline="Any")
+
+
+@pytest.mark.parametrize("clients", [{"pinModel": "yes"}, {"pinModel": 1}, {"deadline": "Loosen"}, {"pin": True}])
+def test_what_clients_may_do_is_said_in_known_words(clients: Data) -> None:
+    with pytest.raises(ValidationError):
+        parsed(changed("spec", "router", to={"clients": clients}))
 
 
 @given(services())

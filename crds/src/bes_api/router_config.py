@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,9 @@ from bes_api.handover import dump_document, load_document, parse_document
 from bes_api.origins import Origin, PrometheusURL, origin_of
 from bes_api.quantities import LabelName
 from bes_api.scenario import Frozen, PositiveFloat, PositiveInt, Scenario
+
+if TYPE_CHECKING:
+    from bes_api.service import BestEffortService  # a router reads no resource: building its types would cost its start
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 """0 = any free port."""
@@ -293,3 +296,9 @@ class RouterConfig(Frozen):
     def write(self, path: Path) -> None:
         """Write JSON, which ``read`` understands."""
         dump_document(self, path)
+
+
+def clients_of(service: "BestEffortService") -> Clients:
+    """What the resource lets clients ask for."""
+    allowed = service.spec.router.clients
+    return Clients(pin_model=allowed.pin_model, deadline=allowed.deadline)
