@@ -102,6 +102,12 @@ class Engine:
     port: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _readers: dict[asyncio.StreamWriter, asyncio.StreamReader] = field(default_factory=dict)
+
+    async def left(self, writer: asyncio.StreamWriter) -> None:
+        """Wait until whoever asked closes the connection."""
+        with contextlib.suppress(ConnectionError):
+            assert not await self._readers[writer].read(1)
 
     async def start(self) -> None:
         self.server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
@@ -126,6 +132,7 @@ class Engine:
         assert task is not None
         self._tasks.add(task)
         self._writers.add(writer)
+        self._readers[writer] = reader
         try:
             await self._serve(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -133,6 +140,7 @@ class Engine:
         finally:
             self._tasks.discard(task)
             self._writers.discard(writer)
+            del self._readers[writer]
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Deadlines of requests that are aborted when they miss them: slots of time, one timer, nothing to do for who is done."""
+"""Deadlines of requests that are aborted when they miss them: slots of time, one timer, no work for who is done."""
 
 import asyncio
 import time

@@ -125,7 +125,7 @@ class Standing:
 
     def adopt(self, other: "Standing") -> None:
         """Go on from another record of the same backend."""
-        for name in self.__slots__:
+        for name in set(self.__slots__) - {"label"}:
             setattr(self, name, getattr(other, name))
         if self.phase is Phase.TRIAL:  # whose requests belong to the other record
             self.try_out()

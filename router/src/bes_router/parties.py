@@ -68,4 +68,4 @@ class Outcome(Protocol):
         """The answer ended in its middle, or the client has gone."""
 
     def gave_up(self, exchange: "Exchange", reason: Reason, now: float) -> None:
-        """Nothing was relayed, and nobody is left to ask; ``status`` is of the engine's own refusal, if there is one."""
+        """Nothing was relayed and nobody is left to ask. ``exchange.status``: of an engine's own refusal, or 0."""

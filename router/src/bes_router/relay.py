@@ -9,18 +9,18 @@ import time
 
 from bes_router.backends import Backend
 from bes_router.ejection import Sample
+from bes_router.endings import LastWords, last_words
 from bes_router.errors import Reason, UpstreamError
 from bes_router.http1 import RequestHead
 from bes_router.lease import Lease
 from bes_router.parties import Client, Failure, Outcome
 from bes_router.policy.layout import RoutingRequest
 from bes_router.prompt_ratio import TAIL_BYTES
-from bes_router.stream_end import LastWords, last_words
 from bes_router.upstream import UpstreamConnection
 from bes_router.words import Words
 
 REFUSALS = frozenset({429, 502, 503, 504})
-"""Answers by which an engine says that it did not do the work; they are held until it is known that nobody else will."""
+"""Answers by which an engine says that it did not do the work: held until it is known that nobody else will."""
 MAX_HELD_BYTES = 64 * 1024
 HELD_SECONDS = 1.0
 """So long the rest of a refusal may take."""
@@ -155,7 +155,7 @@ class Exchange:
         """Relay raw bytes."""
         self.touched = now
         if self._held is not None:
-            self._hold(data)
+            self._hold(self._held[3], data)
             return
         if not self.first_byte_at:
             self.first_byte_at = now
@@ -166,9 +166,7 @@ class Exchange:
             self._last = data
         self._client.write(data)
 
-    def _hold(self, data: bytes) -> None:
-        assert self._held is not None
-        parts = self._held[3]
+    def _hold(self, parts: list[bytes], data: bytes) -> None:
         parts.append(data)
         if sum(map(len, parts)) > MAX_HELD_BYTES:
             self._try_again(Failure(UpstreamError(Reason.ENGINE_FAILED, "the engine refused at too great length")))
@@ -216,13 +214,12 @@ class Exchange:
         if not self._end():
             return
         self._drop_upstream()
+        self.status = failure.status
+        self._outcome.gave_up(self, failure.error.reason, now)
         if failure.status:
-            self.status = failure.status
-            self._outcome.gave_up(self, failure.error.reason, now)
             self._client.begin(failure.head, failure.until_close, failure.data)
             self._client.complete(now)
         else:
-            self._outcome.gave_up(self, failure.error.reason, now)
             self._client.refuse(failure.error)
 
     def _break_off(self, error: UpstreamError) -> None:

@@ -10,7 +10,8 @@ from typing import Protocol, cast
 
 from bes_api.router_config import Limits
 from bes_router import http1
-from bes_router.errors import RETRY_AFTER_SECONDS, MalformedMessageError, Reason, UpstreamError
+from bes_router.endings import refusal
+from bes_router.errors import MalformedMessageError, Reason, UpstreamError
 from bes_router.http1 import HEAD_END, ChunkedBody, HeadCache, RequestHead
 from bes_router.openai import error_body
 from bes_router.relay import Exchange
@@ -261,13 +262,7 @@ class ClientConnection(asyncio.Protocol):
     def refuse(self, error: UpstreamError) -> None:
         """Answer 503, or 504 for what took too long, instead of the exchange."""
         self._closing = self._closing or self._service.draining or self._is_last
-        headers: tuple[http1.Header, ...] = ((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),)
-        status, message = 503, "the request could not be served just now; try again"
-        if error.reason is Reason.SILENT:
-            status = 504
-        elif error.reason is Reason.DEADLINE:
-            status, message, headers = 504, "the deadline passed before the request was answered", ()
-        self.write(self.answer(status, error_body(status, message, code=error.reason), headers))
+        self.write(self.answer(*refusal(error)))
         self.complete(time.monotonic())
 
     def cut(self, last: bytes = b"") -> None:
