@@ -65,3 +65,13 @@ def test_a_stale_page_fails_the_check_and_is_mended_without_it(
 @pytest.mark.parametrize(("value", "text"), [(0.01234, "0.0123"), (7.0, "7"), (999.4, "999"), (1234567.0, "1,234,567")])
 def test_figures_have_three_digits_that_count(value: float, text: str) -> None:
     assert pages.figure(value) == text
+
+
+def test_a_place_for_a_file_holds_that_file(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    page = "<!-- file a.py -->\nold\n<!-- end of file -->\n"
+    filled = pages.with_files(page, tmp_path)
+    assert filled == "<!-- file a.py -->\n```python\nx = 1\n```\n<!-- end of file -->\n"
+    assert pages.with_files(filled, tmp_path) == filled
+    with pytest.raises(pages.UnknownRecordError, match=r"no file b\.py"):
+        pages.with_files(page.replace("a.py", "b.py"), tmp_path)

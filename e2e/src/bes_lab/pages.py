@@ -1,7 +1,8 @@
-"""Writes recorded figures into the documentation, so that no page quotes a number that nobody measured.
+"""Writes recorded figures and examples into the documentation: no number nobody measured, no code nobody runs.
 
 A page marks a place with ``<!-- results TOPIC -->`` (or ``<!-- results TOPIC: ID ID ... -->``) and closes it with
 ``<!-- end of results -->``; what stands between is generated from docs/results/TOPIC.json and belongs to this module.
+So does what stands between ``<!-- file PATH -->`` and ``<!-- end of file -->``: that file as a block of code.
 ``python -m bes_lab.pages`` rewrites the pages; a test holds them to the records.
 """
 
@@ -18,12 +19,14 @@ PLACE = re.compile(
     r"(?P<begin><!-- results (?P<topic>[a-z0-9-]+)(?P<ids>:[^>]*?)? -->\n).*?(?P<end><!-- end of results -->)",
     flags=re.DOTALL,
 )
+FILE = re.compile(r"(?P<begin><!-- file (?P<path>\S+) -->\n).*?(?P<end><!-- end of file -->)", flags=re.DOTALL)
+LANGUAGES = {".py": "python", ".toml": "toml", ".yaml": "yaml", ".patch": "diff"}
 PAGES = ("README.md", "docs")
 MARKS = {True: "met", False: "**short**", None: "stated"}
 
 
 class UnknownRecordError(Exception):
-    """A page asks for a record that no command has written."""
+    """A page asks for a record that no command has written, or for a file that is not there."""
 
 
 def pages(root: Path) -> list[Path]:
@@ -46,6 +49,19 @@ def rendered(text: str, records: Mapping[str, Sequence[Mapping[str, Any]]]) -> s
         return place["begin"] + table([known[name] for name in wanted]) + place["end"]
 
     return PLACE.sub(fill, text)
+
+
+def with_files(text: str, root: Path) -> str:
+    """``text`` with every place for a file filled. Raises UnknownRecordError where the file is not there."""
+
+    def fill(place: re.Match[str]) -> str:
+        path = root / place["path"]
+        if not path.is_file():
+            raise UnknownRecordError(f"there is no file {place['path']}")
+        content = path.read_text(encoding="utf-8")
+        return f"{place['begin']}```{LANGUAGES.get(path.suffix, '')}\n{content}```\n{place['end']}"
+
+    return FILE.sub(fill, text)
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> str:
@@ -80,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for page in pages(options.root):
         text = page.read_text(encoding="utf-8")
         try:
-            fresh = rendered(text, records)
+            fresh = with_files(rendered(text, records), options.root)
         except UnknownRecordError as error:
             sys.stderr.write(f"{page}: {error}\n")
             return 2

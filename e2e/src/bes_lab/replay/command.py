@@ -76,9 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise TargetError("nothing to send: the trace has no request in that time at that rate")
     console = Console(stderr=True)
     seconds = float(arrivals.time[-1])
-    with console.status(f"{arrivals.time.size} requests over {seconds:.0f} s to {arguments.url}"):
+    with report.progress(f"{arrivals.time.size} requests to {arguments.url}", seconds, console):
         bodies = bodies_of(arrivals, scenario.tasks, arguments.model, stream=arguments.stream)
-        measured = send_all(arguments.url, arrivals.time.tolist(), bodies, arguments.drain)
+        measured = send_all([arguments.url], arrivals.time.tolist(), bodies, arguments.drain)
     outcomes = judge(scenario, arrivals, measured)
     summary = summarize(scenario, outcomes, measured)
     title = (

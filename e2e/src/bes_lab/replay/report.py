@@ -2,19 +2,46 @@
 
 import json
 import math
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bes_api.output import whole_file, write_whole
 from bes_api.scenario import Scenario
 from bes_lab.clips import Listed
 from bes_lab.replay.outcomes import Outcomes, Percentiles, Summary, per_second
+
+REFRESH_SECONDS = 0.5
+"""Of the bar: the generator shares the machine with it."""
+
+
+@contextmanager
+def progress(what: str, seconds: float, console: Console) -> Iterator[None]:
+    """A bar that fills in ``seconds``: an open loop ends on time whatever the server does."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn(f"of {seconds:.0f} s"))
+    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as bar:
+        task, began, ended = bar.add_task(what, total=max(seconds, 1e-9)), time.monotonic(), threading.Event()
+
+        def fill() -> None:
+            while not ended.wait(REFRESH_SECONDS):
+                bar.update(task, completed=time.monotonic() - began)
+
+        thread = threading.Thread(target=fill, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 def print_summary(summary: Summary, title: str, console: Console) -> None:
