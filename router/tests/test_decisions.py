@@ -157,6 +157,27 @@ def test_a_policy_that_says_nothing_of_its_scores_is_explained_by_predictions() 
     assert all(each.score is None for each in found.weighed)
 
 
+class Broken(Silent):
+    """A policy whose words are of no use."""
+
+    def weigh(self, request: RoutingRequest, view: LoadView, now: float) -> list[tuple[int, float]]:  # noqa: ARG002
+        return [(0, 1.0), (99, 2.0)]
+
+
+def test_a_policy_that_fails_to_weigh_costs_the_scores_and_not_the_explanation() -> None:
+    scenario = opt_scenario()
+    catalogue = catalogue_of(scenario)
+    view = LoadTracker(catalogue, NOW).view(NOW)
+    request = RoutingRequest(0, 100, 16, NOW + 0.6, NOW + 0.6)
+    ring = DecisionRing("b")
+    ring.note(
+        setting(scenario, catalogue, Broken()), request, view, Decision(0, 2), now=NOW, arrival=NOW, figures_at=NOW
+    )
+    found = ring.explain("b-1")
+    assert found is not None
+    assert [each.score for each in found.weighed] == [None, None, None]
+
+
 @pytest.mark.parametrize(
     "name", ["", "1", "b", "b-", "b-x", "b-0", "b-2", "c-1", "b-1 ", "b--1", "b-٣", "b-" + "9" * 40]
 )

@@ -3,6 +3,7 @@
 A decision is kept as what it was taken from; scores and predictions are computed again only when it is asked for.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,8 @@ from bes_router.policy.layout import Catalogue, Decision, LoadView, RoutingReque
 from bes_router.policy.placement import least_loaded
 from bes_router.policy.reward import eligible, reward_share
 from bes_router.policy.rules import finish_on
+
+log = logging.getLogger(__name__)
 
 KEPT = 4096
 
@@ -131,15 +134,28 @@ class DecisionRing:
 def _weighed(kept: Kept) -> tuple[EngineWeighed, ...]:
     setting, request = kept.setting, kept.request
     view = _view(kept)
-    scores: list[tuple[int, float | None]]
-    if isinstance(setting.policy, Weighing):
-        scores = [*setting.policy.weigh(request, view, kept.now)]
-    else:
-        catalogue = setting.catalogue
-        allowed = [model for model in range(len(setting.models)) if eligible(catalogue, view, request, model)]
-        scores = [(least_loaded(catalogue, view, model), None) for model in allowed]
+    catalogue = setting.catalogue
+    said = _said(setting.policy, catalogue, request, view, kept.now)
+    scores = [
+        said.get(model) or (least_loaded(catalogue, view, model), None)
+        for model in range(len(setting.models))
+        if eligible(catalogue, view, request, model)
+    ]
     found = [_one(kept, view, engine, score) for engine, score in scores]
     return tuple(sorted(found, key=lambda each: (each.chosen, each.score or 0.0), reverse=True))
+
+
+def _said(
+    policy: Policy, catalogue: Catalogue, request: RoutingRequest, view: LoadView, now: float
+) -> dict[int, tuple[int, float]]:
+    """By model what the policy says of it; nothing where it does not weigh, or fails to."""
+    if not isinstance(policy, Weighing):
+        return {}
+    try:
+        return {catalogue.engine_model[engine]: (engine, score) for engine, score in policy.weigh(request, view, now)}
+    except Exception as error:  # noqa: BLE001 - the seam to code that is not ours: an explanation goes without scores
+        log.warning("policy %s failed to weigh: %r", policy.__class__.__name__, error)
+        return {}
 
 
 def _one(kept: Kept, view: LoadView, engine: int, score: float | None) -> EngineWeighed:

@@ -1,0 +1,65 @@
+"""What a resource lets clients ask for, through `bes local up`: pinned models, chats, deadlines, explained headers."""
+
+import http.client
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bes_lab.local.children import bes
+
+PAPER = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
+
+
+@pytest.fixture
+def port(tmp_path: Path) -> Iterator[int]:
+    """The sample on one GPU, where clients may pin a model."""
+    text = re.sub(r"(gpus|replicas): 4", r"\1: 1", PAPER.read_text(encoding="utf-8"))
+    text = text.replace("\n  router:\n", "\n  router:\n    clients: {pinModel: true}\n")
+    file = tmp_path / "service.yaml"
+    file.write_text(text, encoding="utf-8")
+    command = bes("local", "up", str(file), "--port", "0", "--logs", str(tmp_path / "logs"))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if line.startswith("curl"):
+                break
+        found = re.search(r"http://127.0.0.1:([0-9]+)/v1/completions", said)
+        assert found is not None, said
+        yield int(found[1])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=15)
+
+
+def ask(port: int, path: str, body: dict[str, Any] | None = None, **fields: str) -> tuple[Any, dict[str, str]]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        headers = {name.replace("_", "-"): value for name, value in fields.items()}
+        connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), headers)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        return json.load(answer), dict(answer.getheaders())
+    finally:
+        connection.close()
+
+
+@pytest.mark.slow
+def test_a_pinned_model_answers_a_chat_of_the_task_in_the_head(port: int) -> None:
+    listed, _ = ask(port, "/v1/models")
+    names = [each["id"] for each in listed["data"]]
+    assert {"opt-125m", "opt-1.3b", "opt-6.7b"} < set(names)
+    chat = {"model": "opt-125m", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
+    task = names[-4]
+    answer, fields = ask(port, "/v1/chat/completions", chat, x_bes_task=task, x_bes_deadline_ms="500")
+    assert answer["object"] == "chat.completion"
+    assert (fields["x-bes-model"], fields["x-bes-task"]) == ("opt-125m", task)
+    assert re.fullmatch(r"[0-9a-f]{8}-1", fields["x-bes-decision"])
