@@ -14,7 +14,7 @@ from bes_training.simulation import kernel
 from bes_training.simulation.brain import Brain
 from bes_training.simulation.simulate import arrays_of, learned_brain, new_simulation, paper_brain, rule_brain
 from bes_training.workloads.arrivals import arrivals, constant
-from bes_training.workloads.requests import TaskMix, assemble
+from bes_training.workloads.requests import Mix, assemble
 from bes_training.workloads.workload import Setting, Workload
 
 
@@ -35,8 +35,8 @@ def poisson(
         instants,
         float(instants[-1]),
         Setting.of(scenario, rate),
-        TaskMix.uniform(len(scenario.tasks)),
-        router_shares=np.array(routers),
+        Mix.uniform(len(scenario.tasks)),
+        routers=Mix.given(np.array(routers)),
         length_cv=length_cv,
     ).head(requests)
 

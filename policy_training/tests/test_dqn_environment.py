@@ -160,8 +160,8 @@ def test_episodes_cover_old_figures_deaths_and_several_routers_and_drop_what_exp
     drawn = [episodes.draw(random) for _ in range(60)]
     assert all(len(workload) <= 300 and len(each.deaths) <= MAX_DEATHS for workload, each in drawn)
     assert all(circumstances.abort_all for _, circumstances in drawn)
-    intervals = [circumstances.figures.interval for _, circumstances in drawn]
-    assert {len(each) for each in intervals} == {1, 2, 3, 4}
-    kinds = {"live" if each[0] == 0.0 else "never" if np.isinf(each[0]) else "old" for each in intervals}
+    figures = [circumstances.figures for _, circumstances in drawn]
+    assert {len(each.polls) for each in figures} == {1, 2, 3, 4}
+    kinds = {"live" if each.interval == 0.0 else "never" if np.isinf(each.interval) else "old" for each in figures}
     assert kinds == {"live", "old", "never"}
     assert 3 < sum(bool(circumstances.deaths) for _, circumstances in drawn) < 30

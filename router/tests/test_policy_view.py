@@ -61,8 +61,9 @@ def test_between_fresh_and_old_the_formula_of_the_blended_view_holds() -> None:
     weight = math.exp(-0.2 / 0.3)
     view = tracker.view(0.2)
     mean_own = 2 / 4
-    assert view.load[0] == pytest.approx(1 + weight * 4 + (1 - weight) * (1 / share - 1) * mean_own)
-    assert view.load[3] == pytest.approx(weight * 5 + (1 - weight) * (1 / share - 1) * mean_own)
+    here, elsewhere = share * 1 + (1 - share) * mean_own, (1 - share) * mean_own
+    assert view.load[0] == pytest.approx(1 + weight * 4 + (1 - weight) * (1 / share - 1) * here)
+    assert view.load[3] == pytest.approx(weight * 5 + (1 - weight) * (1 / share - 1) * elsewhere)
     assert view.load[4] == pytest.approx(weight * 5), "model 1 holds nothing of this router's"
 
 
@@ -72,7 +73,8 @@ def test_an_old_snapshot_gives_way_to_the_share_of_the_traffic() -> None:
     tracker.snapshot([4.0] + [0.0] * 11, list(tracker.own), [0.0] * ENGINES)
     assert tracker.share == pytest.approx(0.25)
     view = tracker.view(15.0)
-    assert list(view.load[:4]) == pytest.approx([1.75, 0.75, 0.75, 0.75])
+    here, elsewhere = 3 * (0.25 + 0.75 / 4), 3 * 0.75 / 4
+    assert list(view.load[:4]) == pytest.approx([1 + here, elsewhere, elsewhere, elsewhere])
     assert view.model_load[0] == pytest.approx(4.0), "a quarter of the traffic is one, so all of it is four"
 
 
@@ -86,7 +88,7 @@ def test_an_unknown_figure_means_own_counts_and_share_alone() -> None:
     for _ in range(4):
         halved.sent(0, 0.0)
     halved.snapshot([None] * ENGINES, NOTHING, [0.0] * ENGINES)
-    assert list(halved.view(0.0).load[:4]) == [5.0, 1.0, 1.0, 1.0]
+    assert list(halved.view(0.0).load[:4]) == [4 + 0.5 * 4 + 0.5, 0.5, 0.5, 0.5]
     assert halved.share == 0.5, "nothing was learned of others"
 
 
@@ -107,6 +109,103 @@ def test_the_share_is_learned_online_and_follows_a_change() -> None:
     for second in range(60, 120):
         tracker.snapshot(everywhere(2.0), own, [float(second)] * ENGINES)
     assert tracker.share == pytest.approx(0.5, abs=0.01)
+
+
+SHIFT = 30.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
+def test_a_clock_that_is_half_a_minute_ahead_changes_nothing(seed: int) -> None:
+    views = []
+    for shift in (0.0, SHIFT):
+        random, tracker, now = Random(seed), LoadTracker(CATALOGUE, shift, share=0.4), shift
+        for _ in range(80):
+            now += random.choice((0.0, 0.125, 2.0))
+            tracker.arrived(now)
+            tracker.sent(random.randrange(ENGINES), now)
+            if random.random() < 0.3:
+                ages = [random.choice((0.0, 0.25, 4.0)) for _ in range(ENGINES)]
+                served = random.choice((None, (30.0, 80.0)))
+                tracker.snapshot(everywhere(random.randrange(9)), tracker.own, [now - age for age in ages], served)
+            view = fields(tracker.view(now))
+        views.append((view["load"], view["gpu_busy"], view["rate_fast"], view["rate_slow"], tracker.share))
+    for ahead, right in zip(views[1], views[0], strict=True):
+        assert ahead == pytest.approx(right, rel=1e-9)
+
+
+def test_each_engines_figure_has_its_own_age() -> None:
+    tracker = LoadTracker(CATALOGUE, 0.0, share=0.5)
+    ages = [0.1 * engine for engine in range(ENGINES)]
+    tracker.snapshot(everywhere(6.0), NOTHING, [10.0 - age for age in ages], (50.0, 100.0))
+    assert list(tracker.view(10.0).load) == pytest.approx([6 * math.exp(-age / 0.3) for age in ages])
+
+
+def rounds(tracker: LoadTracker, own: float, everybody: float, first: float, count: int) -> list[float]:
+    """The share after each of ``count`` scrapes of every engine, one engine after the other."""
+    shares = []
+    at = [first - 1.0 + 0.01 * engine for engine in range(ENGINES)]
+    for _ in range(count):
+        for engine in range(ENGINES):
+            at[engine] += 1.0
+            tracker.snapshot(everywhere(3.0), NOTHING, at, (own / ENGINES, everybody / ENGINES))
+        shares.append(tracker.share)
+    return shares
+
+
+def test_a_share_that_jumps_is_found_within_two_scrapes() -> None:
+    tracker = LoadTracker(CATALOGUE, 0.0, share=0.25)
+    assert rounds(tracker, 70.0, 280.0, 0.0, 20)[-1] == pytest.approx(0.25)
+    assert rounds(tracker, 140.0, 200.0, 100.0, 2)[-1] == pytest.approx(0.7, abs=0.01)
+
+
+def test_a_difference_within_the_noise_is_averaged_and_forgets_nothing() -> None:
+    tracker = LoadTracker(CATALOGUE, 0.0, share=0.25)
+    before = rounds(tracker, 70.0, 280.0, 0.0, 20)[-1]
+    after = rounds(tracker, 80.0, 280.0, 100.0, 1)[-1]
+    assert before < after < before + 0.5 * (80 / 280 - before)
+
+
+def test_one_engine_alone_says_nothing_of_the_share() -> None:
+    """Routers prefer some engines for a while: a round ends when every engine was heard."""
+    tracker = LoadTracker(CATALOGUE, 0.0, share=0.25)
+    rounds(tracker, 75.0, 300.0, 0.0, 3)
+    for scrape in range(1, 20):
+        at = [50.0 + scrape] + [2.0 + 0.01 * engine for engine in range(1, ENGINES)]
+        tracker.snapshot(everywhere(3.0), NOTHING, at, (190.0, 200.0))
+    assert tracker.share == pytest.approx(0.25, abs=0.01)
+
+
+def test_before_anything_is_known_the_first_figures_count_at_once() -> None:
+    tracker = LoadTracker(CATALOGUE, 0.0)
+    assert tracker.share == 1.0
+    tracker.snapshot([8.0] + [None] * 11, [2.0] + [0.0] * 11, [1.0] * ENGINES)
+    assert tracker.share == pytest.approx(0.25)
+
+
+COUNTS = st.one_of(st.none(), st.floats(0, 1e6), st.sampled_from([-1.0, math.nan, math.inf]))
+SERVED = st.one_of(st.none(), st.tuples(st.floats(0, 1e6), st.floats(0, 1e6)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.lists(COUNTS, min_size=12, max_size=12), SERVED, st.integers(0, 11)), max_size=12))
+def test_whatever_figures_say_own_counts_stay_exact_and_nothing_is_negative(figures: list[tuple]) -> None:  # type: ignore[type-arg]  # as drawn above
+    tracker, sent = LoadTracker(CATALOGUE, 0.0), [0] * ENGINES
+    for number, (counts, served, engine) in enumerate(figures):
+        now = float(number)
+        tracker.sent(engine, now)
+        sent[engine] += 1
+        ages = [((number * each) % 5) * 0.2 for each in range(ENGINES)]
+        tracker.snapshot(counts, list(tracker.own), [now - age for age in ages], served)
+        view = tracker.view(now)
+        assert list(tracker.own) == sent
+        assert blend.LEAST_SHARE <= tracker.share <= 1.0
+        assert all(math.isfinite(load) and load >= own for load, own in zip(view.load, sent, strict=True))
+    for engine, count in enumerate(sent):
+        for _ in range(count):
+            tracker.finished(engine)
+    assert list(tracker.finished_own) == sent
+    assert not any(tracker.own)
 
 
 def test_the_share_stays_between_a_fiftieth_and_one() -> None:

@@ -19,6 +19,7 @@ from bes_api.documents import the_service
 from bes_api.report import Comparison
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
+from bes_lab import staleness
 from bes_lab.results import RESULTS, Record, Recorder, recorder, write
 from bes_router.policy.artifact import read_artifact
 from bes_training.evaluation.command import Evaluation, Terms, judge
@@ -44,6 +45,11 @@ LENT = "opt-time-sliced"
 def scenario_named(sample: str, examples: Path) -> Scenario:
     """The scenario of one committed sample."""
     return scenario_of(*the_service(examples / f"{sample}.yaml"))
+
+
+def artifacts_of(folder: Path) -> list[Path]:
+    """The policies of one sample that are there."""
+    return [each for each in (folder / "policy", folder / "dqn") if each.is_dir()]
 
 
 def evaluated(sample: str, scenario: Scenario, folders: Sequence[Path], console: Console) -> Evaluation:
@@ -155,7 +161,7 @@ def run(given: argparse.Namespace, console: Console) -> None:
             console.print(f"{sample}: no {folder}; train it with `bes train` and copy it there")
             continue
         made_by = recorder("python -m bes_lab.suite", 1, ("numba", "numpy", "cma", "torch"))
-        artifacts = [each for each in (folder / "policy", folder / "dqn") if each.is_dir()]
+        artifacts = artifacts_of(folder)
         evaluation = evaluated(sample, scenario_named(sample, examples), artifacts, console)
         records = [
             *comparator_records(sample, evaluation, made_by),
@@ -174,6 +180,17 @@ def run(given: argparse.Namespace, console: Console) -> None:
         write("suite", [record], results)
     if given.sample is None:
         five(examples, policies, results, console)
+
+
+def run_staleness(given: argparse.Namespace, console: Console) -> None:
+    """Old figures and several routers; each sample's records are written as soon as they are known."""
+    for sample in given.sample or TRAINED:
+        artifacts = artifacts_of(given.policies / sample)
+        made_by = recorder("python -m bes_lab.suite --staleness", 1, ("numba", "numpy"))
+        evaluation = evaluated(sample, scenario_named(sample, given.examples), artifacts, console)
+        write(
+            "suite", staleness.records(sample, evaluation, artifacts, BARS.get(sample), made_by, console), given.results
+        )
 
 
 def five(examples: Path, policies: Path, results: Path, console: Console) -> None:
@@ -210,8 +227,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--build", type=Path, default=Path("build/suite"))
     parser.add_argument("--sample", action="append", choices=SAMPLES, help="only this one; default: all")
+    parser.add_argument(
+        "--staleness", action="store_true", help="instead: the first two samples with old figures and several routers"
+    )
     given = parser.parse_args(arguments)
-    run(given, Console(stderr=True))
+    (run_staleness if given.staleness else run)(given, Console(stderr=True))
     return 0
 
 

@@ -27,7 +27,7 @@ from bes_training.simulation.simulate import (
     simulate,
 )
 from bes_training.workloads.arrivals import arrivals, constant
-from bes_training.workloads.requests import TaskMix, assemble
+from bes_training.workloads.requests import Mix, assemble
 from bes_training.workloads.workload import Setting, Workload
 
 MULTIPLE = 3.0
@@ -106,7 +106,7 @@ def poisson(scenario: Scenario, rate: float, requests: int, seed: int) -> Worklo
     generator = np.random.default_rng(seed)
     instants = arrivals(generator, constant(rate, 1.02 * requests / rate))
     setting = Setting.of(scenario, rate)
-    mix = TaskMix.uniform(len(scenario.tasks))
+    mix = Mix.uniform(len(scenario.tasks))
     return assemble(generator, "bench/0", instants, float(instants[-1]), setting, mix).head(requests)
 
 

@@ -1,6 +1,7 @@
-"""What a training plays: random workloads under random circumstances (age of load figures, clock skew, deaths)."""
+"""What a training plays: random workloads under random circumstances (age of load figures and all that, deaths)."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -33,9 +34,8 @@ class Episodes:
     def draw(self, rng: np.random.Generator) -> tuple[Workload, Circumstances]:
         """One episode. Expired requests are dropped whatever their task says: exploration would bury the GPUs else."""
         workload = training_workload(rng, self._setting, max_requests=self._requests).head(self._requests)
-        routers = int(workload.router.max()) + 1 if len(workload) else 1
         return workload, Circumstances(
-            _figures(rng, routers, self._engines), self._deaths(rng, workload.duration), abort_all=True
+            _figures(rng, workload.router_shares(), self._engines), self._deaths(rng, workload.duration), abort_all=True
         )
 
     def _deaths(self, rng: np.random.Generator, duration: float) -> tuple[tuple[float, int, bool], ...]:
@@ -46,11 +46,11 @@ class Episodes:
         return ((at, engine, False), (at + float(rng.uniform(0.05, 0.5)) * duration, engine, True))
 
 
-def _figures(rng: np.random.Generator, routers: int, engines: int) -> LoadFigures:
+def _figures(rng: np.random.Generator, shares: Sequence[float], engines: int) -> LoadFigures:
     kind = rng.random()
     if kind < LIVE_SHARE:
-        return LoadFigures.live(routers)
+        return LoadFigures.live(len(shares))
     if kind < LIVE_SHARE + OLD_SHARE:
         interval = 0.5 * math.exp(rng.random() * math.log(OLDEST_SECONDS / 0.5))
-        return LoadFigures.old(routers, engines, interval, rng)
-    return LoadFigures.none(routers)
+        return LoadFigures.drawn(interval, shares, engines, rng)
+    return LoadFigures.none(len(shares))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bes_router.policy import blend, paper
+from bes_router.policy import paper
 from bes_router.policy.layout import Catalogue
 from bes_training.dqn import environment, replay
 from bes_training.simulation import kernel
@@ -68,10 +68,8 @@ class Simulations:
         """
         if len(workload) > self._requests or len(circumstances.deaths) > self._deaths:
             raise ValueError(f"row {row} has room for {self._requests} requests and {self._deaths} deaths")
-        routers = len(circumstances.figures.polls)
         padded = _padded(circumstances, self._routers, self._deaths)
         one = new_simulation(catalogue or self._catalogue, workload, self._max_in_flight, padded)
-        one.trackers.scalars[:, blend.SHARE] = 1.0 / routers
         for target, source in zip(_arrays(self.batch.simulations), _arrays(one), strict=True):
             target[row][tuple(slice(0, size) for size in source.shape)] = source
         self.batch.count[row] = len(workload)
@@ -186,9 +184,11 @@ def _padded(circumstances: Circumstances, routers: int, deaths: int) -> Circumst
     if missing < 0:
         raise ValueError(f"load figures for {len(figures.polls)} routers, room for {routers}")
     never = ((np.inf, 0, True),) * (deaths - len(circumstances.deaths))
+    equal = 1.0 / len(figures.polls)
+    polls = tuple(replace(poll, share=poll.share or equal) for poll in figures.polls)
     silent = (Poll(interval=np.inf, first=np.inf),) * missing
     return replace(
         circumstances,
-        figures=replace(figures, polls=figures.polls + silent),
+        figures=replace(figures, polls=polls + silent),
         deaths=circumstances.deaths + never,
     )

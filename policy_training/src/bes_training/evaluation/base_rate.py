@@ -8,7 +8,7 @@ from bes_api.errors import BestEffortError
 from bes_api.scenario import Scenario
 from bes_training.evaluation.figures import Simulate
 from bes_training.workloads.arrivals import arrivals, constant
-from bes_training.workloads.requests import TaskMix, assemble
+from bes_training.workloads.requests import Mix, assemble
 from bes_training.workloads.workload import Floats, Setting, Workload
 
 IN_TIME = 0.99
@@ -76,5 +76,5 @@ def _poisson(scenario: Scenario, seed: int, unit: Floats, rate: float) -> Worklo
     setting = Setting.of(scenario, rate)
     duration = float(unit[-1]) / rate
     rng = np.random.default_rng([seed, 7])
-    mix = TaskMix.uniform(len(scenario.tasks))
+    mix = Mix.uniform(len(scenario.tasks))
     return assemble(rng, f"base/{seed}", unit / rate, duration, setting, mix)

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,10 +45,17 @@ def static_name(model: str) -> str:
     return f"Static({model})"
 
 
-def contestants_of(scenario: Scenario, named: Sequence[str]) -> Contestants:
+def live_figures(workload: Workload) -> LoadFigures:
+    """Live load figures for as many routers as the workload names."""
+    return LoadFigures.live(len(workload.router_shares()))
+
+
+def contestants_of(
+    scenario: Scenario, named: Sequence[str], figures: Callable[[Workload], LoadFigures] = live_figures
+) -> Contestants:
     """Every static model, every rule and what ``named`` adds: ``NAME``, ``NAME/PLACEMENT`` or an artifact's folder.
 
-    A name may also be that of an installed policy of one's own, which is simulated plainly (far slower).
+    A name may also be that of an installed policy of one's own, which is simulated plainly (far slower, and live).
 
     A rule that an artifact tuned for the same scenario takes part as tuned instead of with the published defaults.
     Raises UnknownPolicyError and ArtifactError.
@@ -70,16 +77,15 @@ def contestants_of(scenario: Scenario, named: Sequence[str]) -> Contestants:
     hand_written = tuple(brains)
     for where, artifact in artifacts.items():
         brains[_artifact_name(where, artifact, brains)] = artifact_brain(scenario, artifact)
-    compiled = {name: simulated(scenario, brain) for name, brain in brains.items()}
+    compiled = {name: simulated(scenario, brain, figures) for name, brain in brains.items()}
     return Contestants({**compiled, **owned}, statics, hand_written)
 
 
-def simulated(scenario: Scenario, brain: Brain) -> Simulate:
-    """A brain in the simulator, live load figures for as many routers as the workload names."""
+def simulated(scenario: Scenario, brain: Brain, figures: Callable[[Workload], LoadFigures] = live_figures) -> Simulate:
+    """A brain in the simulator, under load ``figures`` of that workload."""
 
     def run(workload: Workload) -> RunOutcomes:
-        routers = int(workload.router.max(initial=0)) + 1
-        return simulate(scenario, workload, brain, Circumstances(figures=LoadFigures.live(routers)))
+        return simulate(scenario, workload, brain, Circumstances(figures=figures(workload)))
 
     return run
 

@@ -1,7 +1,7 @@
 """The traces of a search: workloads with their circumstances, and what a brain loses on them.
 
-Figure age, scrape phase, clock skew, router count and dying engines are drawn here, once per trace, so that every
-policy and every opponent meets the same ones (common random numbers).
+Figure age, phases, delays, what is left of clock skew, outages of Prometheus, router count and dying engines are drawn
+here, once per trace, so that every policy and every opponent meets the same ones (common random numbers).
 """
 
 from collections.abc import Sequence
@@ -37,18 +37,18 @@ def draw_trace(generator: np.random.Generator, scenario: Scenario, setting: Sett
     """A random training trace: half of them with one router and live figures, the others with 1-4 and any age."""
     plain = generator.random() < 0.5
     workload = training_workload(generator, setting, max_requests=requests, max_routers=1 if plain else 4)
-    routers = int(workload.router.max(initial=0)) + 1
     engines = sum(model.max_replicas for model in scenario.models)
-    figures = LoadFigures.live(routers) if plain else _figures(generator, routers, engines)
+    figures = LoadFigures.live(1) if plain else _figures(generator, workload, engines)
     deaths = _deaths(generator, engines, workload.duration) if generator.random() < DEATH_SHARE else ()
     return Trace(workload, Circumstances(figures=figures, deaths=deaths))
 
 
-def _figures(generator: np.random.Generator, routers: int, engines: int) -> LoadFigures:
+def _figures(generator: np.random.Generator, workload: Workload, engines: int) -> LoadFigures:
+    shares = workload.router_shares()
     interval = float(generator.choice(INTERVALS))
     if interval == 0.0:
-        return LoadFigures.live(routers)
-    return LoadFigures.old(routers, engines, interval, generator)
+        return LoadFigures.live(len(shares))
+    return LoadFigures.drawn(interval, shares, engines, generator)
 
 
 def _deaths(generator: np.random.Generator, engines: int, duration: float) -> tuple[tuple[float, int, bool], ...]:

@@ -49,6 +49,8 @@ def check_figures(figures: LoadFigures, engines: int) -> None:
                 f"router {router}: a delay of {poll.delay} s must lie in 0..interval ({poll.interval} s) of its polls, "
                 "else no answer arrives"
             )
+        if poll.share is not None and not 0.0 < poll.share <= 1.0:
+            raise ValueError(f"router {router}: a share of {poll.share} must lie in 0..1, without 0")
         if not 0.0 <= poll.lag < figures.interval:
             raise ValueError(f"router {router}: a lag of {poll.lag} s must lie in 0..interval ({figures.interval} s)")
 

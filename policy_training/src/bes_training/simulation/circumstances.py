@@ -1,6 +1,7 @@
 """What surrounds a workload in a run: how routers learn of the load, engines that die, deadlines, aborts."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from math import inf
 
 import numpy as np
@@ -11,6 +12,9 @@ from bes_training.simulation import scrapes
 POLL_SECONDS = (0.25, 1.0)
 """The router asks Prometheus four times a scrape interval, within these bounds."""
 DELAY_SECONDS = 0.05
+MAX_LAG_SECONDS = 0.02
+NEW_SHARE, OUTAGE_SHARE, UNCOUNTED_SHARE = 0.25, 0.1, 0.2
+"""Of the runs with old figures: routers that were just started, Prometheus stops, engines do not count requests."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +22,14 @@ class Poll:
     """How one router asks for figures (seconds): every ``interval`` from ``first`` on, answered after ``delay``.
 
     ``lag``: by how much it believes figures to be younger than they are, what is left when clocks that may be half a
-    minute apart were compared.
+    minute apart were compared. ``share``: what it believes at the beginning to be its part; None: an equal one.
     """
 
     interval: float = 1.0
     first: float = 0.0
     delay: float = DELAY_SECONDS
     lag: float = 0.0
+    share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,25 @@ class LoadFigures:
         phases = generator.uniform(0.0, interval, engines)
         polls = tuple(Poll(every, float(each), DELAY_SECONDS) for each in first)
         return LoadFigures(polls, interval, tuple(map(float, phases)))
+
+    @staticmethod
+    def drawn(interval: float, shares: Sequence[float], engines: int, generator: np.random.Generator) -> "LoadFigures":
+        """Old figures as in life: slow answers, clocks compared badly, counters missing, Prometheus gone for good.
+
+        The routers have been running before and know their ``shares``, unless they do not (one time in four).
+        """
+        routers = len(shares)
+        old = LoadFigures.old(routers, engines, interval, generator)
+        delays = generator.uniform(0.005, 0.2, routers)
+        lags = generator.uniform(0.0, min(MAX_LAG_SECONDS, interval / 2), routers)
+        new = generator.random() < NEW_SHARE
+        polls = tuple(
+            replace(poll, delay=float(delay), lag=float(lag), share=None if new else max(blend.LEAST_SHARE, share))
+            for poll, delay, lag, share in zip(old.polls, delays, lags, shares, strict=True)
+        )
+        gone = generator.random() < OUTAGE_SHARE
+        outage = (float(generator.uniform(0.0, 2.0 * interval)), inf) if gone else (inf, inf)
+        return replace(old, polls=polls, outage=outage, counted=bool(generator.random() >= UNCOUNTED_SHARE))
 
 
 @dataclass(frozen=True)

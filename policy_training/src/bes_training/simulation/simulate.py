@@ -1,5 +1,6 @@
 """The simulator's door: a scenario, a workload and a policy in; what became of every request out."""
 
+from collections.abc import Sequence
 from functools import cache
 from math import inf
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from bes_router.policy.layout import Catalogue
 from bes_router.policy.tracker import new_tracker
 from bes_training.simulation import checks, kernel
 from bes_training.simulation.brain import LEARNED, PAPER, Brain
-from bes_training.simulation.circumstances import Circumstances, new_figures
+from bes_training.simulation.circumstances import Circumstances, Poll, new_figures
 from bes_training.simulation.compiled import compiled
 from bes_training.simulation.engines import FINISHED
 from bes_training.simulation.scrapes import Figures
@@ -81,7 +82,7 @@ def new_simulation(
     return kernel.Simulation(
         catalogue=catalogue,
         fleet=fleet,
-        trackers=_trackers(catalogue, routers),
+        trackers=_trackers(catalogue, given.figures.polls),
         requests=kernel.Requests(
             workload.time, workload.task, workload.prompt_tokens, workload.output_tokens, workload.router, full, zero
         ),
@@ -200,9 +201,9 @@ def _brain(catalogue: Catalogue, kind: int, parameters: Float) -> Brain:
     )
 
 
-def _trackers(catalogue: Catalogue, routers: int) -> blend.Tracker:
-    one = new_tracker(catalogue, 0.0, share=1.0 / routers)
-    return blend.Tracker._make(np.stack([_array(values)] * routers) for values in one)
+def _trackers(catalogue: Catalogue, polls: Sequence[Poll]) -> blend.Tracker:
+    each = [new_tracker(catalogue, 0.0, share=poll.share or 1.0 / len(polls)) for poll in polls]
+    return blend.Tracker._make(np.stack([_array(values) for values in field]) for field in zip(*each, strict=True))
 
 
 def _array(values: object) -> NDArray[np.generic]:

@@ -1,5 +1,6 @@
-"""From arrival instants to requests: task mixes with abrupt shifts, lengths, routers."""
+"""From arrival instants to requests: task mixes with abrupt shifts, lengths, routers and their shares."""
 
+from dataclasses import replace
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -7,11 +8,14 @@ import numpy as np
 from bes_training.workloads.workload import Floats, Ints, Setting, Workload
 
 
-class TaskMix(NamedTuple):
-    """Shares of the tasks over time: ``weights[s]`` holds from ``starts[s]`` (seconds, the first 0) to the next."""
+class Mix(NamedTuple):
+    """Shares of the tasks, or of the routers, over time.
+
+    ``weights[s]`` holds from ``starts[s]`` (seconds, the first 0) to the next.
+    """
 
     starts: Floats  # [S]
-    weights: Floats  # [S, T], rows add up to 1
+    weights: Floats  # [S, K], rows add up to 1
 
     @classmethod
     def given(cls, shares: Floats) -> Self:
@@ -19,9 +23,9 @@ class TaskMix(NamedTuple):
         return cls(np.zeros(1), (shares / shares.sum())[None, :])
 
     @classmethod
-    def uniform(cls, tasks: int) -> Self:
-        """Every task equally often."""
-        return cls.given(np.ones(tasks))
+    def uniform(cls, count: int) -> Self:
+        """Each equally often."""
+        return cls.given(np.ones(count))
 
     @classmethod
     def shifting(
@@ -41,8 +45,34 @@ class TaskMix(NamedTuple):
         weights[np.arange(changes + 1), np.cumsum(steps) % tasks] = dominant
         return cls(starts, weights)
 
+    @classmethod
+    def drifting(
+        cls, rng: np.random.Generator, count: int, *, mean_dwell_seconds: float, duration: float, evenness: float = 2.0
+    ) -> Self:
+        """Shares that are drawn anew, all of them, after exponential times: what a balancer does when it is changed."""
+        changes = rng.poisson(duration / mean_dwell_seconds)
+        starts = np.concatenate(([0.0], np.sort(rng.random(changes)) * duration))
+        return cls(starts, rng.dirichlet(np.full(count, evenness), changes + 1))
+
+    @classmethod
+    def with_own_bursts(cls, time: Floats, shares: Floats, owner: int, *, window_seconds: float) -> Self:
+        """Shares under which one router's traffic bursts alone.
+
+        The others receive what they would at the median rate; whatever exceeds it, window by window, is ``owner``'s.
+        """
+        usual = shares / shares.sum()
+        last = time[-1] if len(time) else 0.0
+        starts = np.arange(0.0, last + window_seconds, window_seconds)
+        arrivals, _ = np.histogram(time, np.append(starts, starts[-1] + window_seconds))
+        calm = np.median(arrivals) / np.maximum(arrivals, 1)
+        weights = usual * np.minimum(1.0, calm)[:, None]
+        weights[:, owner] += 1.0 - weights.sum(axis=1)
+        return cls(starts, weights)
+
     def draw(self, rng: np.random.Generator, time: Floats) -> Ints:
-        """A task for each arrival."""
+        """Whose each arrival is. Nothing is drawn where there is no choice."""
+        if self.weights.shape[1] == 1:
+            return np.zeros(len(time), np.int64)
         segments, tasks = self.weights.shape
         summed = np.cumsum(self.weights, axis=1)
         if segments == 1:
@@ -56,12 +86,9 @@ class TaskMix(NamedTuple):
         return _below(drawn, tasks)
 
 
-def assign_routers(rng: np.random.Generator, count: int, shares: Floats) -> Ints:
-    """The router of each of ``count`` requests; router r receives the share ``shares[r]`` (normalised)."""
-    if len(shares) == 1:
-        return np.zeros(count, np.int64)
-    summed = np.cumsum(shares / shares.sum())
-    return _below(np.searchsorted(summed, rng.random(count), side="right"), len(shares))
+def spread(rng: np.random.Generator, workload: Workload, routers: Mix) -> Workload:
+    """The same requests, arriving at other routers."""
+    return replace(workload, router=routers.draw(rng, workload.time))
 
 
 def assemble(
@@ -70,9 +97,9 @@ def assemble(
     time: Floats,
     duration: float,
     setting: Setting,
-    mix: TaskMix,
+    mix: Mix,
     *,
-    router_shares: Floats | None = None,
+    routers: Mix | None = None,
     length_cv: float = 0.0,
 ) -> Workload:
     """Requests at the instants ``time``. Lengths are the task's, spread log-normally where ``length_cv`` is above 0."""
@@ -80,8 +107,7 @@ def assemble(
     prompt, output = setting.prompt_tokens[task], setting.output_tokens[task]
     if length_cv > 0:
         prompt, output = _spread(rng, prompt, length_cv), _spread(rng, output, length_cv)
-    shares = np.ones(1) if router_shares is None else router_shares
-    router = assign_routers(rng, len(time), shares)
+    router = (routers or Mix.uniform(1)).draw(rng, time)
     return Workload(identity, time, task, prompt, output, router, duration)
 
 

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from bes_api.scenario import Frozen, PositiveFloat, PositiveInt
 from bes_training.workloads.arrivals import arrivals, constant
 from bes_training.workloads.rates import random_walk
-from bes_training.workloads.requests import TaskMix, assemble
+from bes_training.workloads.requests import Mix, assemble
 from bes_training.workloads.traces import Clip, Part, azure_segment, clip_profile
 from bes_training.workloads.workload import Floats, Setting, Workload
 
@@ -121,15 +121,16 @@ def realise(
     rng = np.random.default_rng([zlib.crc32(definition.id.encode()), seed])
     time, duration = _instants(rng, definition, part, setting, max_requests)
     if definition.dominant is None:
-        mix = TaskMix.uniform(setting.tasks)
+        mix = Mix.uniform(setting.tasks)
     else:
         dwell = SHIFT_DWELL_UNITS * setting.unit_seconds
-        mix = TaskMix.shifting(
+        mix = Mix.shifting(
             rng, setting.tasks, dominant=definition.dominant, mean_dwell_seconds=dwell, duration=duration
         )
-    shares = np.ones(definition.routers)
     identity = f"{definition.id}/{seed}"
-    return assemble(rng, identity, time, duration, setting, mix, router_shares=shares).head(max_requests)
+    return assemble(rng, identity, time, duration, setting, mix, routers=Mix.uniform(definition.routers)).head(
+        max_requests
+    )
 
 
 def _instants(

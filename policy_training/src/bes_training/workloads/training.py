@@ -7,7 +7,7 @@ import numpy as np
 
 from bes_training.workloads.arrivals import RateProfile, arrivals, constant
 from bes_training.workloads.rates import markov_modulated, random_walk, walk_mean
-from bes_training.workloads.requests import TaskMix, assemble
+from bes_training.workloads.requests import Mix, assemble
 from bes_training.workloads.traces import (
     MAF_FILES,
     SERVEGEN_POOLS,
@@ -30,6 +30,8 @@ MAX_BURST = 25.0
 """Bursts stop at this multiple of base: beyond it every policy sheds alike and nothing is learned."""
 MAX_UNITS = 60.0
 MAX_ROUTERS = 4
+OWN_BURST_UNITS = 0.5
+"""Length of the windows in which one router alone receives what exceeds the usual rate."""
 
 
 def training_workload(
@@ -41,17 +43,16 @@ def training_workload(
     (log-uniform; walks have these as bounds, the second half 0.5-25x). Laws: walks 30 %, Markov-modulated bursts 20 %,
     Poisson 15 %, Gamma with CV 1.5-6 15 %, recorded traffic 20 %. Task mixes: uniform, random shares, shifts of 90/10
     and 95/5, equally often. Half have constant lengths, half a CV up to 0.5. Routers: 1 to ``max_routers`` with random
-    shares.
+    shares, in a quarter of the traces changing ones, in a quarter one of them has the bursts to itself.
     """
     low = bool(rng.random() < 0.5)
     law = _LAWS[int(np.searchsorted(_LAW_BOUNDS, rng.random(), side="right"))]
     time, duration = law(rng, setting, low, max_requests)
     mix = _mix(rng, setting, duration)
     length_cv = rng.uniform(0.0, 0.5) if rng.random() < 0.5 else 0.0
-    routers = int(rng.integers(1, max_routers + 1))
-    shares = rng.dirichlet(np.full(routers, 4.0))
+    routers = _routers(rng, setting, time, duration, int(rng.integers(1, max_routers + 1)))
     name = f"train.{law.__name__.strip('_')}/{'low' if low else 'high'}"
-    workload = assemble(rng, name, time, duration, setting, mix, router_shares=shares, length_cv=length_cv)
+    workload = assemble(rng, name, time, duration, setting, mix, routers=routers, length_cv=length_cv)
     return workload.head(round(max_requests * HIGH_LOAD[1] / SHORTEST_LOAD))
 
 
@@ -120,16 +121,29 @@ _LAWS: tuple[_Law, ...] = (_walk, _bursts, _poisson, _gamma, _recorded)
 _LAW_BOUNDS = np.cumsum([0.30, 0.20, 0.15, 0.15])
 
 
-def _mix(rng: np.random.Generator, setting: Setting, duration: float) -> TaskMix:
+def _mix(rng: np.random.Generator, setting: Setting, duration: float) -> Mix:
     kind = rng.integers(4)
     if kind == 0:
-        return TaskMix.uniform(setting.tasks)
+        return Mix.uniform(setting.tasks)
     if kind == 1:
-        return TaskMix.given(rng.dirichlet(np.ones(setting.tasks)))
+        return Mix.given(rng.dirichlet(np.ones(setting.tasks)))
     dwell = setting.unit_seconds * _log_uniform(rng, 2.0, 20.0)
-    return TaskMix.shifting(
+    return Mix.shifting(
         rng, setting.tasks, dominant=0.9 if kind == 2 else 0.95, mean_dwell_seconds=dwell, duration=duration
     )
+
+
+def _routers(rng: np.random.Generator, setting: Setting, time: Floats, duration: float, count: int) -> Mix:
+    """Half of the time constant shares, else shares that change or a router whose traffic bursts alone."""
+    shares = rng.dirichlet(np.full(count, 4.0))
+    kind = rng.integers(4)
+    if count == 1 or kind < 2:
+        return Mix.given(shares)
+    if kind == 2:
+        dwell = setting.unit_seconds * _log_uniform(rng, 5.0, 30.0)
+        return Mix.drifting(rng, count, mean_dwell_seconds=dwell, duration=duration)
+    window = setting.unit_seconds * OWN_BURST_UNITS
+    return Mix.with_own_bursts(time, shares, int(rng.integers(count)), window_seconds=window)
 
 
 def _rate(rng: np.random.Generator, setting: Setting, low: bool) -> float:

@@ -53,6 +53,11 @@ class Workload:
         """Requests per second."""
         return len(self.time) / self.duration
 
+    def router_shares(self) -> list[float]:
+        """Each router's part of the requests; the last router is the last that received one."""
+        counts = np.bincount(self.router, minlength=1)
+        return [float(count) / max(1, len(self)) for count in counts]
+
     def head(self, requests: int) -> Self:
         """The first ``requests`` requests; the workload then ends with the last of them."""
         if len(self.time) <= requests:

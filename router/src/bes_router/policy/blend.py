@@ -1,12 +1,15 @@
 """The blended view: what one router believes of the load, from its own requests (exact) and a snapshot of any age.
 
-Per engine: in flight = own + w * (snapshot - own at the snapshot's instant) + (1 - w) * (1/share - 1) * mean own at
-that model, with w = exp(-age / 0.3 s), each engine's figure with its own age. Own sends and finishes count at once; the
-others' part is computed anew at most every 20 ms. Loaded plainly by the router and compiled by the simulator.
+Per engine: in flight = own + w * (snapshot - own at the snapshot's instant) + (1 - w) * (1/share - 1) * usual, with
+w = exp(-age / 0.3 s), each engine's figure with its own age, and usual = share * own there + (1 - share) * mean own at
+that model: the larger a router's share, the more its own distribution over engines says. Own sends and finishes count
+at once; the others' part is computed anew at most every 20 ms. Loaded plainly by the router and compiled by the
+simulator.
 
-The share of the traffic that is this router's is its part of the requests that everybody finished, where older ones
-weigh at most as much as `MEMORY_REQUESTS`. A sample that differs from those before it by more than `SURPRISE` standard
-errors is a change and no noise: what was counted before it is forgotten.
+The share of the traffic that is this router's is its part of the requests that everybody finished. They are counted in
+rounds, in which every engine's figure was renewed: an engine alone says little, since routers prefer some. Earlier
+rounds weigh at most as much as `MEMORY_REQUESTS`. A round that differs from those before it by more than `SURPRISE`
+standard errors is a change and no noise: what was counted before it is forgotten.
 """
 
 import math
@@ -19,16 +22,17 @@ REFRESH_SECONDS = 0.02
 FAST_SECONDS = 0.5
 SLOW_SECONDS = 2.0
 MEMORY_REQUESTS = 1000.0
-ENOUGH_REQUESTS = 100.0  # a sample of fewer waits for more before it is judged
+ENOUGH_REQUESTS = 100.0  # a round of fewer goes on
 SURPRISE = 4.0
-TURNOVER_SECONDS = 1.0  # figures of requests in flight this far apart count others; nearer ones repeat themselves
+TURNOVER_SECONDS = 1.0  # figures of requests in flight this far apart count other requests, nearer ones the same again
 LEAST_SHARE = 0.02
 LONG_AGO = -1e9
 
 # Places in `Tracker.scalars`
 RATE_FAST, RATE_SLOW, RATE_AT, SHARE, SNAPSHOT_AT, REFRESHED_AT, TOTAL = range(7)
-OWN_COUNTED, ALL_COUNTED, OWN_RECENT, ALL_RECENT = range(7, 11)  # requests that the share is learned from
-SCALARS = 11
+OWN_COUNTED, ALL_COUNTED = range(7, 9)  # requests of earlier rounds that the share was learned from
+OWN_ROUND, ALL_ROUND, ROUND_FROM = range(9, 12)  # requests of this round, the newest figure's instant when it began
+SCALARS = 12
 
 
 class Tracker(NamedTuple):
@@ -123,7 +127,6 @@ def snapshot(
     router's; below 0 where that is not known. Then the requests in flight say which share of the traffic is its own.
     """
     scalars = tracker.scalars
-    newest = scalars[SNAPSHOT_AT]
     own = 0.0
     everybody = 0.0
     for engine in range(len(counts)):
@@ -131,44 +134,52 @@ def snapshot(
             tracker.known[engine] = 0
             tracker.others[engine] = 0.0
             continue
-        if tracker.known[engine] == 0 or at[engine] > tracker.figure_at[engine]:
-            own += own_then[engine]
-            everybody += max(counts[engine], own_then[engine])
+        gap = at[engine] - tracker.figure_at[engine]
+        if gap > 0.0:
+            weight = 1.0 - math.exp(-gap / TURNOVER_SECONDS)
+            own += weight * own_then[engine]
+            everybody += weight * max(counts[engine], own_then[engine])
         tracker.known[engine] = 1
         tracker.others[engine] = max(0.0, counts[engine] - own_then[engine])
         tracker.figure_at[engine] = at[engine]
-        newest = max(newest, at[engine])
+        scalars[SNAPSHOT_AT] = max(scalars[SNAPSHOT_AT], at[engine])
     if all_served >= 0.0:
-        learn_share(tracker, own_served, max(own_served, all_served))
-    else:
-        weight = 1.0 - math.exp(-(newest - scalars[SNAPSHOT_AT]) / TURNOVER_SECONDS)
-        learn_share(tracker, weight * own, weight * everybody)
-    scalars[SNAPSHOT_AT] = newest
+        own = own_served
+        everybody = max(own_served, all_served)
+    scalars[OWN_ROUND] += own
+    scalars[ALL_ROUND] += everybody
+    learn_share(tracker)
     scalars[REFRESHED_AT] = LONG_AGO
 
 
-def learn_share(tracker: Tracker, own: float, everybody: float) -> None:
-    """``own`` of ``everybody``'s newest requests were this router's."""
+def learn_share(tracker: Tracker) -> None:
+    """Take this router's share from what was counted, and begin a new round where this one is complete.
+
+    Where nothing was known an incomplete round is better than nothing.
+    """
     scalars = tracker.scalars
-    scalars[OWN_RECENT] += own
-    scalars[ALL_RECENT] += everybody
-    own = scalars[OWN_RECENT]
-    everybody = scalars[ALL_RECENT]
-    if everybody <= 0.0:
-        return
+    own = scalars[OWN_ROUND]
+    everybody = scalars[ALL_ROUND]
     own_before = scalars[OWN_COUNTED]
     all_before = scalars[ALL_COUNTED]
-    if everybody >= ENOUGH_REQUESTS and contradicted(own, everybody, own_before, all_before):
+    complete = everybody >= ENOUGH_REQUESTS
+    for engine in range(len(tracker.known)):
+        if tracker.known[engine] and tracker.ready[engine] and tracker.figure_at[engine] <= scalars[ROUND_FROM]:
+            complete = False
+    if everybody <= 0.0 or (all_before > 0.0 and not complete):
+        return
+    if contradicted(own, everybody, own_before, all_before):
         own_before = 0.0
         all_before = 0.0
     share = (own + own_before) / (everybody + all_before)
     scalars[SHARE] = min(1.0, max(LEAST_SHARE, share))
-    if everybody >= ENOUGH_REQUESTS:
+    if complete:
         remembered = min(MEMORY_REQUESTS, everybody + all_before)
         scalars[OWN_COUNTED] = share * remembered
         scalars[ALL_COUNTED] = remembered
-        scalars[OWN_RECENT] = 0.0
-        scalars[ALL_RECENT] = 0.0
+        scalars[OWN_ROUND] = 0.0
+        scalars[ALL_ROUND] = 0.0
+        scalars[ROUND_FROM] = scalars[SNAPSHOT_AT]
 
 
 def contradicted(own: float, everybody: float, own_before: float, all_before: float) -> bool:
@@ -187,7 +198,8 @@ def refresh(catalogue: Catalogue, tracker: Tracker, now: float) -> None:
     if now - scalars[REFRESHED_AT] < REFRESH_SECONDS:
         return
     scalars[REFRESHED_AT] = now
-    unseen = 1.0 / scalars[SHARE] - 1.0
+    share = scalars[SHARE]
+    unseen = 1.0 / share - 1.0
     for gpu in range(len(tracker.gpu_load)):
         tracker.gpu_load[gpu] = 0.0
         tracker.gpu_busy[gpu] = 0.0
@@ -199,7 +211,9 @@ def refresh(catalogue: Catalogue, tracker: Tracker, now: float) -> None:
             fresh = 0.0
             if tracker.known[engine]:
                 fresh = math.exp(-age / FRESH_SECONDS) if age > 0.0 else 1.0
-            load = tracker.own[engine] + fresh * tracker.others[engine] + (1.0 - fresh) * unseen * mean_own
+            own = tracker.own[engine]
+            usual = mean_own + share * (own - mean_own)
+            load = own + fresh * tracker.others[engine] + (1.0 - fresh) * unseen * usual
             tracker.load[engine] = load
             gpu = catalogue.engine_gpu[engine]
             tracker.gpu_load[gpu] += load

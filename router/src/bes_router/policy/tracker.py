@@ -7,14 +7,21 @@ from bes_router.policy import blend
 from bes_router.policy.layout import Catalogue, Floats, LoadView
 
 
-def new_tracker(catalogue: Catalogue, now: float, share: float = 1.0) -> blend.Tracker:
-    """A tracker of lists that believes every engine ready and idle, and ``share`` of the traffic to be its own."""
+def new_tracker(catalogue: Catalogue, now: float, share: float | None = None) -> blend.Tracker:
+    """A tracker of lists that believes every engine ready and idle, and ``share`` of the traffic to be its own.
+
+    None: all of it, until the first figures come.
+    """
     engines, models, gpus = len(catalogue.engine_model), len(catalogue.context), len(catalogue.interference)
     scalars = [0.0] * blend.SCALARS
     scalars[blend.RATE_AT] = now
-    scalars[blend.SHARE] = share
+    scalars[blend.SHARE] = 1.0 if share is None else share
+    if share is not None:
+        scalars[blend.OWN_COUNTED] = share * blend.ENOUGH_REQUESTS
+        scalars[blend.ALL_COUNTED] = blend.ENOUGH_REQUESTS
     scalars[blend.SNAPSHOT_AT] = blend.LONG_AGO
     scalars[blend.REFRESHED_AT] = blend.LONG_AGO
+    scalars[blend.ROUND_FROM] = blend.LONG_AGO
     return blend.Tracker(
         own=[0.0] * engines,
         own_model=[0.0] * models,
@@ -38,7 +45,7 @@ def new_tracker(catalogue: Catalogue, now: float, share: float = 1.0) -> blend.T
 class LoadTracker:
     """Own requests in flight (exact), snapshots of everybody's, readiness and rates; `view` blends them."""
 
-    def __init__(self, catalogue: Catalogue, now: float, share: float = 1.0) -> None:
+    def __init__(self, catalogue: Catalogue, now: float, share: float | None = None) -> None:
         self._catalogue = catalogue
         self._state = new_tracker(catalogue, now, share)
 
