@@ -13,6 +13,7 @@ import uvloop
 
 from bes_api.router_config import BackendAddress, Clients, DirectLoad, Limits, RouterConfig, StaticPolicy
 from bes_api.scenario import Batching, LatencyProfile, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
+from bes_router.admin import TokenFile
 from bes_router.decider import Loaded
 from bes_router.decision_log import DecisionLog
 from bes_router.delivery import Delivered
@@ -368,6 +369,7 @@ async def rig(
     explain: bool = True,
     decisions: DecisionLog | None = None,
     clients: Clients | None = None,
+    token: TokenFile | None = None,
 ) -> AsyncIterator[Rig]:
     """A router over one engine per behaviour (``listed`` of them known to it): the first ``small`` of them of `small`,
     the rest of `large`.
@@ -393,7 +395,8 @@ async def rig(
     )
     chosen = policy or AlwaysModel(scenario, 1)
     loaded = Loaded(chosen, AlwaysModel(scenario, 1))
-    running = RunningRouter(Delivered(config, catalogue_of(scenario), loaded, NO_DIGEST), decisions=decisions)
+    delivered = Delivered(config, catalogue_of(scenario), loaded, NO_DIGEST)
+    running = RunningRouter(delivered, token=token, decisions=decisions)
     await running.start()
     it = Rig(running, *running.ports, engines)
     try:

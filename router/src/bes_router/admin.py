@@ -1,16 +1,18 @@
 """The admin port, apart from clients' traffic: health and metrics for whoever asks, all else for a bearer token."""
 
 import hmac
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import orjson
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
+
+log = logging.getLogger(__name__)
 
 View = Callable[..., Any]
 """Gives something to write as JSON, None where there is nothing; takes what stands in the path's braces."""
@@ -65,7 +67,7 @@ class Admin:
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=SHUTDOWN_SECONDS, keepalive_timeout=15.0
         )
-        self._since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+        self._since: dict[Any, float] = {}
 
     async def start(self, host: str, port: int) -> int:
         """Bind; returns the port. Raises OSError."""
@@ -75,8 +77,10 @@ class Admin:
 
     def sweep(self, now: float) -> None:
         """Close connections that are open for long: nothing here takes a minute, and a slow asker must not hold one."""
-        for connection in self._runner.server.connections if self._runner.server is not None else ():
-            if now - self._since.setdefault(connection, now) > MAX_CONNECTION_SECONDS:
+        server = self._runner.server
+        self._since = {} if server is None else {each: self._since.get(each, now) for each in server.connections}
+        for connection, since in self._since.items():
+            if now - since > MAX_CONNECTION_SECONDS:
                 connection.force_close()
 
     async def close(self) -> None:
@@ -115,6 +119,9 @@ class Admin:
             return _error(405, "only GET is served here", {"allow": error.headers.get("allow", "GET")})
         except web.HTTPNotFound:
             return _error(404, f"there is no such path; there are {', '.join(self._paths)}")
+        except Exception:  # the edge: whoever asks gets an answer, and the log says what was wrong
+            log.exception("%s could not be shown", request.path)
+            return _error(500, "this could not be shown; the router's log says why")
 
 
 def _json(shown: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
