@@ -98,7 +98,9 @@ class Case:
             figures_at=tracker.figures_at if self.figures_at is None else self.figures_at,
             retried_from=self.retried_from,
         )
-        tracker.sent(0, NOW)
+        for engine in range(len(catalogue.engine_model)):
+            tracker.sent(engine, NOW)
+            tracker.set_ready(engine, False)
         found = ring.explain(f"boot-{number}")
         assert found is not None
         return found

@@ -239,9 +239,9 @@ async def test_what_is_not_counted_or_not_text_teaches_nothing() -> None:
 
 @live
 async def test_a_chats_template_is_not_taken_for_its_text() -> None:
-    async with rig(counting(108)) as it:
+    async with rig(counting(18)) as it:
         for _ in range(20):
-            await it.ask({"messages": [{"role": "user", "content": "x" * 400}] * 2}, path=CHAT)
+            await it.ask({"messages": [{"role": "user", "content": "x" * 40}] * 2}, path=CHAT)
         assert it.running.router.serving.ratios[0].value == pytest.approx(8.0, rel=0.2)
 
 
