@@ -210,6 +210,15 @@ def test_pictures_are_not_text_and_tools_are_part_of_the_prompt() -> None:
     assert not helped.measurable  # how a template writes them is not known
 
 
+@pytest.mark.parametrize("depth", [100, 300, 1000, 100_000])
+@pytest.mark.parametrize("place", [b'{"messages":[{}],"tools":[%b]}', b'{"messages":[{"tool_calls":[%b]}]}'])
+def test_any_depth_is_understood_or_refused(depth: int, place: bytes) -> None:
+    try:
+        assert parse_chat(place % (b"[" * depth + b"]" * depth)).characters > depth
+    except RefusedRequestError as error:
+        assert (error.status, depth > 100) == (400, True)  # noqa: PT017 - a shallow one is fine
+
+
 def test_choices_multiply_prompts() -> None:
     asked = parse_completion(json.dumps({"prompt": ["a", "b"], "n": 3, "best_of": 5}).encode())
     assert asked.sequences == 10

@@ -75,10 +75,10 @@ def parse_chat(body: bytes) -> Asked:
             characters += text
             plain = plain and only_text
         if message.get("tool_calls"):
-            characters += len(orjson.dumps(message["tool_calls"]))
+            characters += _written(message["tool_calls"], "messages")
             plain = False
     if document.get("tools"):  # templates write them into the prompt
-        characters += len(orjson.dumps(document["tools"]))
+        characters += _written(document["tools"], "tools")
         plain = False
     output = _tokens(document, "max_tokens", UNTIL_IT_STOPS)
     output = _tokens(document, "max_completion_tokens", output)
@@ -186,6 +186,14 @@ def _parts(content: object) -> tuple[int, bool]:
         else:
             only_text = False
     return characters, only_text
+
+
+def _written(value: object, param: str) -> int:
+    """How long a value is in JSON."""
+    try:
+        return len(orjson.dumps(value))
+    except orjson.JSONEncodeError:  # what can be read may be nested more deeply than what can be written
+        raise _bad(f"{param} is nested too deeply", param) from None
 
 
 def _model_span(body: bytes) -> tuple[int, int]:
