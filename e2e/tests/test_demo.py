@@ -11,6 +11,7 @@ from bes_api.router_config import StaticPolicy
 from bes_lab import demo
 from bes_lab.clips import Clip
 from bes_lab.live import contender
+from bes_lab.local.prometheus import find_prometheus
 
 PAPER = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
 
@@ -25,6 +26,9 @@ def test_the_demo_writes_the_report_that_the_issue_describes(tmp_path: Path, mon
     demo.configure(parser)
     assert demo.run(parser.parse_args(["--out", str(tmp_path), "--service", str(PAPER)])) == 0
     report = json.loads((tmp_path / "report.json").read_text())
+    through = find_prometheus() is not None
+    assert report["load_source"] == ("prometheus" if through else "direct")
+    assert report["scrape_interval_seconds"] == (1.0 if through else None)
     (policy,) = report["policies"]
     assert {"name", "performance", "in_time", "requests", "valid"} <= set(policy)
     assert policy["name"] == "Static(opt-1.3b)"

@@ -25,8 +25,9 @@ from bes_api.scenario_of import scenario_of
 from bes_api.service import BestEffortService, Learner
 from bes_lab import clips, demo_picture, prediction
 from bes_lab.live import Contender, LiveRun, Stage, contender, run_live
-from bes_lab.local.command import direct_load
+from bes_lab.local.figures import Figures, figures_of
 from bes_lab.local.policies import artifact_choice, own_policy
+from bes_lab.local.prometheus import LocalPrometheus, find_prometheus
 from bes_lab.prediction import Prediction
 from bes_lab.replay.report import to_json, write_json
 from bes_lab.results import this_machine
@@ -104,13 +105,23 @@ def tuned_rules(learned: Sequence[Contender]) -> Mapping[str, TunedRule]:
     return {}
 
 
-def show_of(service: BestEffortService, scenario: Scenario, folder: Path) -> Show:
-    """The demo's clip at three times the base rate of this scenario; the clip's committed seed."""
+def show_of(
+    service: BestEffortService,
+    scenario: Scenario,
+    folder: Path,
+    figures: Figures | None = None,
+    seconds_per_minute: float = SECONDS_PER_MINUTE,
+) -> Show:
+    """The demo's clip at three times the base rate of this scenario; the clip's committed seed.
+
+    ``figures`` None: straight from the engines.
+    """
     clip = clips.load(clips.DEMO_CLIP)
     base = prediction.base_rate(scenario)
-    arrivals = clips.arrivals(clip, base, MULTIPLE, SECONDS_PER_MINUTE, clip.seed, scenario.tasks)
+    arrivals = clips.arrivals(clip, base, MULTIPLE, seconds_per_minute, clip.seed, scenario.tasks)
     _, fallback = own_policy(service)
-    stage = Stage(service.name, scenario, direct_load(service), fallback, arrivals, folder)
+    source = figures or figures_of(service, prometheus=False)
+    stage = Stage(service.name, scenario, source.load, fallback, arrivals, folder)
     return Show(clip, base, stage)
 
 
@@ -131,6 +142,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decisions", type=int, default=DECISIONS, metavar="N", help="of the shortened training (default %(default)s)"
     )
+    parser.add_argument(
+        "--prometheus",
+        action=argparse.BooleanOptionalAction,
+        help="load figures through a real Prometheus (default: where there is one)",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON; everything else goes to stderr")
 
 
@@ -144,9 +160,11 @@ def run(arguments: argparse.Namespace) -> int:
     service, profiles = the_service(arguments.service)
     scenario = scenario_of(service, profiles)
     out: Path = arguments.out
+    wanted = find_prometheus() is not None if arguments.prometheus is None else arguments.prometheus
+    figures = figures_of(service, wanted)
     with console.status("measuring the base rate in the simulator"):
-        show = show_of(service, scenario, out / "logs")
-    _introduce(show, console)
+        show = show_of(service, scenario, out / "logs", figures)
+    _introduce(show, figures, console)
     if arguments.artifact:
         learned: Sequence[Contender] = [contender(artifact_choice(folder)) for folder in arguments.artifact]
     else:
@@ -161,7 +179,7 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(f"  {who.name:<22} {live.summary.performance:6.1%} of peak in time{valid}")
     console.print(_table(runs))
     seconds = time.monotonic() - began
-    document = _report(show, runs, seconds)
+    document = _report(show, figures, runs, seconds)
     write_json(document, out / "report.json")
     title = f"{show.clip.name} at {MULTIPLE:g}x base on {len(scenario.gpus)} emulated GPUs, over HTTP"
     demo_picture.draw([live for live, _ in runs], show.base_rate, title, out / "report.png")
@@ -171,7 +189,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _introduce(show: Show, console: Console) -> None:
+def _introduce(show: Show, figures: Figures, console: Console) -> None:
     stage = show.stage
     names = ", ".join(f"{model.name} x{model.max_replicas}" for model in stage.scenario.models)
     seconds = len(show.clip.counts) * SECONDS_PER_MINUTE
@@ -181,6 +199,7 @@ def _introduce(show: Show, console: Console) -> None:
         f"clip {show.clip.name}: {stage.arrivals.time.size} requests in {seconds:.0f} s, a mean of {MULTIPLE:g}x base; "
         "real per-minute counts, Poisson inside"
     )
+    console.print(f"load figures come {figures.said}", markup=False)
 
 
 def _table(runs: Sequence[tuple[LiveRun, Prediction]]) -> Table:
@@ -204,7 +223,10 @@ def _table(runs: Sequence[tuple[LiveRun, Prediction]]) -> Table:
     return table
 
 
-def _report(show: Show, runs: Sequence[tuple[LiveRun, Prediction]], seconds: float) -> dict[str, object]:
+def _report(
+    show: Show, figures: Figures, runs: Sequence[tuple[LiveRun, Prediction]], seconds: float
+) -> dict[str, object]:
+    through = figures.load if isinstance(figures.load, LocalPrometheus) else None
     return {
         "service": show.stage.service,
         "scenario_hash": show.stage.scenario.content_hash(),
@@ -213,6 +235,8 @@ def _report(show: Show, runs: Sequence[tuple[LiveRun, Prediction]], seconds: flo
         "seed": show.clip.seed,
         "base_rate": show.base_rate,
         "multiple": MULTIPLE,
+        "load_source": "prometheus" if through else "direct",
+        "scrape_interval_seconds": through.scrape_interval_seconds if through else None,
         "machine": this_machine(),
         "seconds": seconds,
         "policies": [

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bes_api.router_config import DirectLoad, PolicyChoice, RulePolicy
 from bes_api.scenario import Scenario
 from bes_lab.clips import Arrivals
 from bes_lab.local.policies import name_of
+from bes_lab.local.prometheus import LocalPrometheus
 from bes_lab.local.service import LocalService, Plan
 from bes_lab.replay.bodies import bodies_of
 from bes_lab.replay.client import send_all
 from bes_lab.replay.outcomes import Outcomes, Summary, judge, summarize
+from bes_training.workloads.workload import Ints
 
 DRAIN_SECONDS = 6.0
 _BUCKET = re.compile(r'^bes_router_dispatch_seconds_bucket\{le="([^"]+)"\} (\S+)$', re.MULTILINE)
@@ -35,10 +39,20 @@ class Stage:
 
     service: str
     scenario: Scenario
-    load: DirectLoad
+    load: DirectLoad | LocalPrometheus
     fallback: RulePolicy
     arrivals: Arrivals
     folder: Path
+    shares: tuple[float, ...] = (1.0,)
+    """One router for each, with that share of the requests."""
+    share_seed: int = 0
+    outage: bool = False
+    """Prometheus is stopped when the first request is due."""
+
+    def routers(self) -> Ints:
+        """The router of each request."""
+        generator = np.random.default_rng(self.share_seed)
+        return generator.choice(len(self.shares), self.arrivals.time.size, p=self.shares).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -73,11 +87,17 @@ def run_live(stage: Stage, who: Contender, attempts: int) -> LiveRun:
 
 def _run_once(stage: Stage, who: Contender, before: tuple[str, ...]) -> LiveRun:
     folder = stage.folder / re.sub(r"[^A-Za-z0-9.-]+", "-", who.name).strip("-")
-    plan = Plan(stage.service, stage.scenario, who.choice, stage.fallback, stage.load, folder)
+    plan = Plan(
+        stage.service, stage.scenario, who.choice, stage.fallback, stage.load, folder, routers=len(stage.shares)
+    )
     bodies = bodies_of(stage.arrivals, stage.scenario.tasks)
     with LocalService(plan) as service:
+        service.wait_for_figures()
+        if stage.outage:
+            service.stop_prometheus()
         used = service.cpu_seconds()
-        measured = send_all(service.url, stage.arrivals.time.tolist(), bodies, DRAIN_SECONDS)
+        due, to = stage.arrivals.time.tolist(), stage.routers().tolist()
+        measured = send_all(service.urls, due, bodies, DRAIN_SECONDS, to=to)
         service.check()
         cpu = {name: seconds - used[name] for name, seconds in service.cpu_seconds().items()}
         router_p50 = median_of_buckets(service.metrics())

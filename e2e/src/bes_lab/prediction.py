@@ -15,9 +15,10 @@ from bes_router.policy.load import KINDS, PLACEMENTS, load_policy
 from bes_training.evaluation.base_rate import largest_model, measure_base
 from bes_training.evaluation.contestants import artifact_brain, rule_of, simulated
 from bes_training.simulation.brain import Brain
+from bes_training.simulation.circumstances import Circumstances
 from bes_training.simulation.plain import simulate_plainly
 from bes_training.simulation.simulate import compiled_catalogue, rule_brain, simulate
-from bes_training.workloads.workload import Workload
+from bes_training.workloads.workload import Ints, Workload
 
 
 @dataclass(frozen=True)
@@ -34,22 +35,33 @@ def base_rate(scenario: Scenario) -> float:
     return measure_base(scenario, simulated(scenario, rule_of(scenario, largest_model(scenario))))
 
 
-def predict(scenario: Scenario, arrivals: Arrivals, choice: PolicyChoice) -> Prediction:
-    """The simulator's outcome of ``arrivals`` under ``choice``, one router."""
+def predict(
+    scenario: Scenario,
+    arrivals: Arrivals,
+    choice: PolicyChoice,
+    routers: Ints | None = None,
+    circumstances: Circumstances | None = None,
+) -> Prediction:
+    """The simulator's outcome of ``arrivals`` under ``choice``; absent: one router that sees the load as it is.
+
+    The plain simulator, which policies of one's own run in, knows nothing else. Raises ValueError where more is asked.
+    """
     workload = Workload(
         "live/0",
         arrivals.time,
         arrivals.task,
         arrivals.prompt_tokens,
         arrivals.output_tokens,
-        np.zeros(arrivals.time.size, dtype=np.int64),
+        np.zeros(arrivals.time.size, dtype=np.int64) if routers is None else routers,
         float(arrivals.time[-1]),
     )
     if isinstance(choice, OwnPolicy):
+        if routers is not None or circumstances is not None:
+            raise ValueError("a policy of one's own is predicted for one router and live figures only")
         policy = load_policy(choice, scenario, catalogue_of(scenario))
         outcomes = simulate_plainly(scenario, workload, policy)
     else:
-        outcomes = simulate(scenario, workload, brain_of(scenario, choice))
+        outcomes = simulate(scenario, workload, brain_of(scenario, choice), circumstances)
     return Prediction(
         float(outcomes.reward.sum() / outcomes.peak.sum()),
         float(outcomes.in_time.mean()),

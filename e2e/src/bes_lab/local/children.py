@@ -97,6 +97,16 @@ class Children:
         self._children.append(child)
         return child
 
+    def stop(self, child: Child) -> None:
+        """End one child that is no longer wanted, and forget it."""
+        child.process.terminate()
+        try:
+            child.process.wait(TERM_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            child.process.wait()
+        self._children.remove(child)
+
     def check(self) -> None:
         """Raise ChildError if any child has ended."""
         for child in self._children:

@@ -17,6 +17,7 @@ from bes_api.command import Command
 from bes_api.documents import the_service
 from bes_api.engines import engine_types
 from bes_api.quantities import parse_duration
+from bes_api.router_config import clients_of
 from bes_api.scenario_of import scenario_of
 from bes_api.service import BestEffortService, PolicyType
 from bes_lab.errors import ChildError, TargetError
@@ -96,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.decision_log,
             engine_types(service.spec),
             arguments.routers,
+            clients_of(service),
         )
         try:
             with LocalService(plan) as running:

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bes_lab.engine.process import EngineAddress, EngineAddresses
@@ -14,6 +15,15 @@ NAME = "prometheus"
 RETENTION = "30m"
 MAX_SCRAPE_TIMEOUT_SECONDS = 1.0
 _LISTENS = re.compile(r'msg="Listening on" address=\S+:(\d+)$', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class LocalPrometheus:
+    """Load figures through a Prometheus that is started here. ``stale_after_seconds`` None: three scrape intervals."""
+
+    binary: Path
+    scrape_interval_seconds: float = 1.0
+    stale_after_seconds: float | None = None
 
 
 def find_prometheus(path: str | None = None) -> Path | None:

@@ -16,6 +16,7 @@ from bes_api.engines import ENGINES
 from bes_api.handover import dump_document
 from bes_api.router_config import (
     BackendAddress,
+    Clients,
     DirectLoad,
     Listen,
     PolicyChoice,
@@ -54,6 +55,7 @@ class Plan:
     engines: Mapping[str, EngineType] = field(default_factory=dict)
     """What each model's engines speak; Emulated where it says nothing."""
     routers: int = 1
+    clients: Clients = field(default_factory=Clients)
 
 
 @dataclass
@@ -259,6 +261,7 @@ def _router_config(
         prometheus_origins=() if prometheus_url is None else (prometheus_url,),
         policy=plan.policy,
         fallback=plan.fallback,
+        clients=plan.clients,
     )
 
 

@@ -29,17 +29,25 @@ _LEAD_SECONDS = 0.25
 
 
 def send_all(
-    url: str, due: Sequence[float], bodies: Sequence[bytes], drain_seconds: float, warm: int = WARM_CONNECTIONS
+    urls: Sequence[str],
+    due: Sequence[float],
+    bodies: Sequence[bytes],
+    drain_seconds: float,
+    warm: int = WARM_CONNECTIONS,
+    to: Sequence[int] | None = None,
 ) -> Measured:
-    """POST ``bodies[i]`` at second ``due[i]`` (ascending); wait at most ``drain_seconds`` after the last one."""
-    target = Target.of(url)
+    """POST ``bodies[i]`` at second ``due[i]`` (ascending); wait at most ``drain_seconds`` after the last one.
+
+    Request i goes to ``urls[to[i]]``, all of them to the first where ``to`` is None.
+    """
+    targets = [Target.of(url) for url in urls]
     _raise_open_files()
     collecting = gc.isenabled()
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection in mid-run would be lateness of ours
     try:
-        return uvloop.run(_send_all(target, due, bodies, drain_seconds, warm))
+        return uvloop.run(_send_all(targets, due, bodies, drain_seconds, warm, to or [0] * len(due)))
     finally:
         gc.unfreeze()
         if collecting:
@@ -54,9 +62,14 @@ def _raise_open_files() -> None:
 
 
 async def _send_all(
-    target: Target, due: Sequence[float], bodies: Sequence[bytes], drain_seconds: float, warm: int
+    targets: Sequence[Target],
+    due: Sequence[float],
+    bodies: Sequence[bytes],
+    drain_seconds: float,
+    warm: int,
+    to: Sequence[int],
 ) -> Measured:
-    run = _Run(target, list(due), bodies)
+    run = _Run(targets, list(due), bodies, to)
     await run.warm_up(warm)
     cpu = time.process_time()
     load = asyncio.ensure_future(_watch_machine())
@@ -89,9 +102,9 @@ async def _watch_machine() -> list[float]:
 class _Run:
     """The state of one replay."""
 
-    def __init__(self, target: Target, due: list[float], bodies: Sequence[bytes]) -> None:
+    def __init__(self, targets: Sequence[Target], due: list[float], bodies: Sequence[bytes], to: Sequence[int]) -> None:
         count = len(due)
-        self.target = target
+        self.targets = targets
         self.due = due
         self.sent = [math.nan] * count
         self.first_byte = [math.nan] * count
@@ -99,10 +112,11 @@ class _Run:
         self.status = [UNANSWERED] * count
         self.model = [""] * count
         self.complete = asyncio.Event()
-        self.idle: list[_Connection] = []
+        self.idle: list[list[_Connection]] = [[] for _ in targets]
         self.start = math.nan
         self._bodies = bodies
-        self._heads: dict[int, bytes] = {}
+        self._to = to
+        self._heads: dict[tuple[int, int], bytes] = {}
         self._next = 0
         self._left = count
         self._open: set[_Connection] = set()
@@ -110,17 +124,22 @@ class _Run:
         self._loop = asyncio.get_running_loop()
 
     async def warm_up(self, connections: int) -> None:
-        """Open some connections beforehand; also the check that somebody listens."""
-        for _ in range(connections):
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    _, connection = await self._loop.create_connection(
-                        lambda: _Connection(self), self.target.host, self.target.port
-                    )
-            except OSError as error:  # TimeoutError is one
-                reason = str(error) or f"no connection within {CONNECT_SECONDS:g} s"
-                raise TargetError(f"http://{self.target.host}:{self.target.port}: nobody listens ({reason})") from None
-            self.idle.append(connection)
+        """Open some connections beforehand, shared evenly; also the check that somebody listens everywhere."""
+        each = -(-connections // len(self.targets))
+        for number, target in enumerate(self.targets):
+            for _ in range(each):
+                try:
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        connection = await self._connect(number)
+                except OSError as error:  # TimeoutError is one
+                    reason = str(error) or f"no connection within {CONNECT_SECONDS:g} s"
+                    raise TargetError(f"http://{target.host}:{target.port}: nobody listens ({reason})") from None
+                self.idle[number].append(connection)
+
+    async def _connect(self, number: int) -> "_Connection":
+        target = self.targets[number]
+        _, connection = await self._loop.create_connection(lambda: _Connection(self, number), target.host, target.port)
+        return connection
 
     def begin(self) -> None:
         """Start the clock."""
@@ -143,14 +162,15 @@ class _Run:
 
     def message(self, index: int) -> bytes:
         """The whole request ``index`` as bytes."""
-        body = self._bodies[index]
-        head = self._heads.get(len(body))
+        body, number = self._bodies[index], self._to[index]
+        head = self._heads.get((number, len(body)))
         if head is None:
+            target = self.targets[number]
             head = (
-                f"POST {self.target.path} HTTP/1.1\r\nhost: {self.target.host}:{self.target.port}\r\n"
+                f"POST {target.path} HTTP/1.1\r\nhost: {target.host}:{target.port}\r\n"
                 f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
             ).encode()
-            self._heads[len(body)] = head
+            self._heads[number, len(body)] = head
         return head + body
 
     def finish(self, index: int, status: int) -> None:
@@ -167,13 +187,14 @@ class _Run:
     def closed(self, connection: "_Connection") -> None:
         """It is of no use any more."""
         self._open.discard(connection)
-        if connection in self.idle:
-            self.idle.remove(connection)
+        if connection in self.idle[connection.target]:
+            self.idle[connection.target].remove(connection)
 
     def send(self, index: int) -> None:
         """Send on an idle connection, or on a new one: an open loop never waits for one to become idle."""
-        while self.idle:
-            connection = self.idle.pop()
+        idle = self.idle[self._to[index]]
+        while idle:
+            connection = idle.pop()
             if connection.usable:
                 connection.send(index)
                 return
@@ -187,9 +208,7 @@ class _Run:
 
     async def _open_and_send(self, index: int) -> None:
         try:
-            _, connection = await self._loop.create_connection(
-                lambda: _Connection(self), self.target.host, self.target.port
-            )
+            connection = await self._connect(self._to[index])
         except OSError:
             self.finish(index, UNANSWERED)
             return
@@ -210,7 +229,8 @@ class _Run:
 class _Connection(asyncio.Protocol):
     """One keep-alive connection with at most one request on it."""
 
-    def __init__(self, run: _Run) -> None:
+    def __init__(self, run: _Run, target: int) -> None:
+        self.target = target
         self._run = run
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -296,7 +316,7 @@ class _Connection(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.close()
         elif self.usable:
-            run.idle.append(self)
+            run.idle[self.target].append(self)
 
 
 def _model_of(body: bytes) -> str:
