@@ -1,6 +1,7 @@
 """The fit of a latency profile: exact where the formula is true, honest where measurements cannot say it."""
 
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from bes_api.quantities import DNS_SUBDOMAIN_PATTERN
 from bes_api.scenario import Batching, LatencyProfile
 from bes_lab.errors import ProfileError
 from bes_lab.profile.document import as_yaml, name_of
-from bes_lab.profile.fit import MeasuredBurst, fit, not_negative, step_of, together
+from bes_lab.profile.fit import MeasuredBurst, fit, not_negative, step_of, together, unrest_of
 from bes_lab.profile.forecast import errors, latencies, likelier, rate_for
-from bes_lab.profile.plan import PROBE_OUTPUT_TOKENS, Burst, Settings, bursts_of, lengths_of_check, open_loop
+from bes_lab.profile.plan import Burst, Settings, bursts_of, lengths_of_check, open_loop
 from bes_lab.profile.wire import Answer
 
 TRUTH = LatencyProfile(
@@ -137,9 +138,9 @@ def test_a_wrong_fit_has_a_large_error_and_the_right_one_none(factor: float) -> 
         for each, seconds in zip(arrivals, truth, strict=True)
     ]
     wrong = LatencyProfile(**{name: value * factor for name, value in TRUTH.model_dump().items()})
-    assert errors(profile(TRUTH), Batching.CHUNKED_PREFILL, answers, 0.0).p90 < 1e-9
-    assert errors(profile(wrong), Batching.CHUNKED_PREFILL, answers, 0.0).median > 0.4
-    assert likelier(profile(TRUTH), answers, 0.0).batching is Batching.CHUNKED_PREFILL
+    assert errors(profile(TRUTH), Batching.CHUNKED_PREFILL, [answers], 0.0).p90 < 1e-9
+    assert errors(profile(wrong), Batching.CHUNKED_PREFILL, [answers], 0.0).median > 0.4
+    assert likelier(profile(TRUTH), [answers[:20], answers[20:]], 0.0).batching is Batching.CHUNKED_PREFILL
 
 
 def test_the_check_has_lengths_of_its_own_and_arrives_at_its_rate() -> None:
@@ -148,21 +149,34 @@ def test_the_check_has_lengths_of_its_own_and_arrives_at_its_rate() -> None:
     assert min(p for p, _ in lengths) >= 32
     assert max(p for p, _ in lengths) <= 512
     assert len({p for p, _ in lengths} - set(settings.prompt_tokens)) > 100
-    assert open_loop(settings, 10.0)[-1].second == pytest.approx(40.0, rel=0.2)
-    assert open_loop(settings, 10.0) == open_loop(settings, 10.0)
+    parts = [open_loop(settings, 10.0, repeat) for repeat in range(settings.repeats)]
+    assert [(due.prompt_tokens, due.output_tokens) for due in parts[1]] == lengths[1 :: settings.repeats]
+    assert sum(map(len, parts)) == 400
+    assert sum(part[-1].second for part in parts) == pytest.approx(40.0, rel=0.2)
+    assert parts[0] == open_loop(settings, 10.0, 0)
 
 
 def test_more_load_in_flight_is_a_higher_rate() -> None:
     assert rate_for(profile(TRUTH), 0.5, 128, 16) < rate_for(profile(TRUTH), 4.0, 128, 16)
 
 
-def test_every_combination_is_sent_as_often_as_asked_in_changing_order() -> None:
-    settings = Settings(repeats=4)
-    bursts = bursts_of(settings)
-    assert all(bursts.count(burst) == 4 for burst in set(bursts) if burst.output_tokens > PROBE_OUTPUT_TOKENS)
-    assert sum(burst.concurrency for burst in bursts) + settings.check_requests == settings.requests
-    once = len(bursts) // 4
-    assert bursts[:once] != bursts[once : 2 * once]
+def test_every_combination_is_sent_once_a_repeat_in_changing_order() -> None:
+    settings = Settings()
+    repeats = [bursts_of(settings, repeat) for repeat in range(settings.repeats)]
+    assert repeats[0] != repeats[1]
+    assert Counter(repeats[0]) == Counter(repeats[1])
+    sent = sum(burst.concurrency for repeat in repeats for burst in repeat)
+    assert sent + settings.check_requests == settings.requests
+    assert {(b.prompt_tokens, b.concurrency) for b in repeats[0]} == {
+        (prompt, level) for prompt in settings.prompt_tokens for level in settings.concurrency
+    }
+
+
+def test_repeats_that_differ_show_the_machines_unrest() -> None:
+    once = measured(TRUTH)
+    slow = measured(LatencyProfile(**{name: value * 1.5 for name, value in TRUTH.model_dump().items()}))
+    assert unrest_of(once * 3) == 0.0
+    assert unrest_of(once + slow + slow + once) == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from bes_api.engines.chat_template import JINJA
 
 SEED = 5
 CONTEXT_TOKENS = 2048
+# Bytes as the byte-level tokenizer writes them, ASCII only: whatever the model says is whole letters, a piece a token.
+LETTERS = [letter for letter in ByteLevel.alphabet() if letter.isascii()] + ["\u0120", "\u010a"]
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 _SENTENCES = (
     "how far can one act now and yet get the sum due ere ten ask for more",
@@ -35,7 +37,7 @@ def write(folder: Path) -> None:
     trainer = BpeTrainer(
         vocab_size=512,
         special_tokens=[PAD, END, UNKNOWN],
-        initial_alphabet=ByteLevel.alphabet(),
+        initial_alphabet=LETTERS,
         show_progress=False,
     )
     tokenizer.train_from_iterator(_SENTENCES, trainer)

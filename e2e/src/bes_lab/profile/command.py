@@ -18,6 +18,8 @@ from bes_lab.profile.plan import Settings
 from bes_lab.profile.wire import Address
 
 _DEFAULT = Settings()
+RESTLESS = 0.1
+"""Repeats that differ by more say less about the engine than about what else runs."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -112,10 +114,15 @@ def _explain(profiled: Profiled, console: Console) -> None:
     console.print(table)
     errors = profiled.errors
     console.print(
-        f"forecast of {len(profiled.check)} requests of other lengths, open loop: error {errors.median:.1%} (median), "
-        f"{errors.p90:.1%} (p90); mean latency {errors.mean_latency:+.1%}; batching as {errors.batching.value}"
+        f"forecast of {sum(map(len, profiled.check))} requests of other lengths, open loop: error {errors.median:.1%} "
+        f"(median), {errors.p90:.1%} (p90); mean latency {errors.mean_latency:+.1%}; like {errors.batching.value}"
     )
     console.print(f"HTTP takes {profiled.round_trip * 1e3:.2f} ms of each answer; the constants are the engine's alone")
+    if profiled.unrest > RESTLESS:
+        console.print(
+            f"[bold]equal requests differed by {profiled.unrest:.0%} when repeated[/]: something else uses this "
+            "machine or the engine's; measure again when it is quiet"
+        )
     if profiled.batch_is_capped:
         console.print(
             f"the engine decoded at most {profiled.profile.max_batch_size} requests together, fewer than it was sent"

@@ -44,8 +44,9 @@ def as_json(profiled: Profiled, name: str) -> dict[str, Any]:
         "profile": profiled.profile.model_dump(mode="json"),
         "requests": profiled.requests,
         "roundTripSeconds": profiled.round_trip,
+        "unrest": profiled.unrest,
         "check": {
-            "requests": len(profiled.check),
+            "requests": sum(map(len, profiled.check)),
             "medianRelativeError": errors.median,
             "p90RelativeError": errors.p90,
             "meanLatencyRelativeError": errors.mean_latency,

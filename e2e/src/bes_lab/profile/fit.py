@@ -143,3 +143,12 @@ def together(answers: Iterable[Answer]) -> int:
         now += change
         most = max(most, now)
     return most
+
+
+def unrest_of(bursts: Sequence[MeasuredBurst]) -> float:
+    """How far the latency of equal bursts is from their median; the median of it, relative."""
+    latencies: dict[Burst, list[float]] = defaultdict(list)
+    for measured in bursts:
+        latencies[measured.burst].append(max(answer.seconds for answer in measured.answers))
+    away = [np.abs(np.array(found) / np.median(found) - 1.0) for found in latencies.values() if len(found) > 2]
+    return float(np.median(np.concatenate(away))) if away else 0.0

@@ -21,6 +21,10 @@ _BUDGETS = {
 }
 
 
+Runs = Sequence[Sequence[Answer]]
+"""Open loops, each of which began when nothing was left of the one before."""
+
+
 @dataclass(frozen=True)
 class Errors:
     """How far a forecast is from what was measured; relative, 0.05 = 5 %."""
@@ -103,20 +107,18 @@ def _run_until(gpu: VirtualGPU, clock: _Clock, limit: float) -> None:
         gpu.advance(limit)
 
 
-def errors(profile: ModelProfile, batching: Batching, answers: Sequence[Answer], round_trip: float) -> Errors:
-    """The forecast of ``answers`` against themselves; ``round_trip``: seconds of each that are not the engine's."""
-    measured = np.array([answer.seconds for answer in answers])
-    forecast = np.array(latencies(profile, batching, answers)) + round_trip
+def errors(profile: ModelProfile, batching: Batching, runs: Runs, round_trip: float) -> Errors:
+    """The forecast of ``runs`` against themselves; ``round_trip``: seconds of each answer that are not the engine's."""
+    measured = np.array([answer.seconds for run in runs for answer in run])
+    forecast = np.concatenate([latencies(profile, batching, run) for run in runs]) + round_trip
     relative = np.abs(forecast - measured) / measured
     mean = float(forecast.mean() / measured.mean() - 1.0)
     return Errors(float(np.median(relative)), float(np.percentile(relative, 90)), mean, batching)
 
 
-def likelier(profile: ModelProfile, answers: Sequence[Answer], round_trip: float) -> Errors:
-    """The errors under the batching that explains ``answers`` better."""
-    return min(
-        (errors(profile, batching, answers, round_trip) for batching in Batching), key=lambda found: found.median
-    )
+def likelier(profile: ModelProfile, runs: Runs, round_trip: float) -> Errors:
+    """The errors under the batching that explains ``runs`` better."""
+    return min((errors(profile, batching, runs, round_trip) for batching in Batching), key=lambda found: found.median)
 
 
 def rate_for(profile: ModelProfile, in_flight: float, prompt: float, output: float) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 
 from bes_api.profile import ModelProfile
 from bes_lab.errors import ProfileError
-from bes_lab.profile.fit import MeasuredBurst, fit, together
+from bes_lab.profile.fit import MeasuredBurst, fit, together, unrest_of
 from bes_lab.profile.forecast import Errors, likelier, rate_for
 from bes_lab.profile.plan import Burst, Due, Settings, bursts_of, lengths_of_check, open_loop
 from bes_lab.profile.wire import Address, Answer, Engine
@@ -35,16 +35,19 @@ class Profiled:
     profile: ModelProfile
     errors: Errors
     bursts: tuple[MeasuredBurst, ...]
-    check: tuple[Answer, ...]
+    check: tuple[tuple[Answer, ...], ...]
+    """The open loops, one after each repeat of the bursts."""
     round_trip: float
     """Seconds of each answer that HTTP took."""
+    unrest: float
+    """How far equal requests were from their median when repeated (median, relative): the machine's, not the fit's."""
     batch_is_capped: bool
     """Whether fewer requests were decoded together than were sent together."""
 
     @property
     def requests(self) -> int:
         """Requests that were measured."""
-        return sum(len(measured.answers) for measured in self.bursts) + len(self.check)
+        return sum(len(measured.answers) for measured in self.bursts) + sum(map(len, self.check))
 
 
 async def profile_engine(
@@ -55,37 +58,54 @@ async def profile_engine(
     try:
         async with asyncio.timeout(settings.max_seconds):
             async with Engine(address, model, settings.max_seconds) as engine:
-                bursts = await _bursts(engine, settings, progress)
-                profile, capped = _profile(engine, bursts, held)
-                prompt, output = (float(np.mean(column)) for column in zip(*lengths_of_check(settings), strict=True))
-                in_flight = 0.5 * min(max(settings.concurrency), profile.max_batch_size)
-                schedule = open_loop(settings, rate_for(profile, in_flight, prompt, output))
-                check = await play(engine, schedule, settings.seed + 3, progress)
+                bursts, check = await _measure(engine, settings, held, progress)
     except TimeoutError:
         raise ProfileError(
             f"{address.url}: the measurement was not done within {settings.max_seconds:g} s; ask for fewer levels or "
             "repeats, or give --max-seconds"
         ) from None
+    profile, capped = _profile(engine, bursts, held)
     errors = likelier(profile, check, engine.round_trip)
-    requests = sum(len(measured.answers) for measured in bursts)
+    unrest = unrest_of(bursts)
     source = (
-        f"{profile.source}: {requests} requests; an open loop of {len(check)} others was forecast with a median error "
+        f"{profile.source}: {sum(len(measured.answers) for measured in bursts)} requests, which differed by "
+        f"{unrest:.0%} when repeated; an open loop of {sum(map(len, check))} others was forecast with a median error "
         f"of {errors.median:.1%} (p90 {errors.p90:.1%})"
     )
-    return Profiled(
-        engine.model,
-        profile.model_copy(update={"source": source}),
-        errors,
-        tuple(bursts),
-        check,
-        engine.round_trip,
-        capped,
-    )
+    stated = profile.model_copy(update={"source": source})
+    return Profiled(engine.model, stated, errors, tuple(bursts), check, engine.round_trip, unrest, capped)
 
 
-async def play(engine: Engine, schedule: Sequence[Due], seed: int, progress: Progress) -> tuple[Answer, ...]:
+async def _measure(
+    engine: Engine, settings: Settings, held: Held, progress: Progress
+) -> tuple[list[MeasuredBurst], tuple[tuple[Answer, ...], ...]]:
+    """Bursts and parts of the check in turn: a machine that slows down or recovers meanwhile does so to both."""
+    generator = random.Random(settings.seed + 4)
+
+    async def send(burst: Burst) -> MeasuredBurst:
+        prompts = [engine.prompt(burst.prompt_tokens, generator) for _ in range(burst.concurrency)]
+        return MeasuredBurst(burst, await _all([engine.ask(prompt, burst.output_tokens) for prompt in prompts]))
+
+    # Engines allocate when they first see a size: the largest of all is sent once for nothing.
+    await send(Burst(max(settings.prompt_tokens), settings.output_tokens, max(settings.concurrency)))
+    bursts: list[MeasuredBurst] = []
+    check = []
+    for repeat in range(settings.repeats):
+        for burst in bursts_of(settings, repeat):
+            bursts.append(await send(burst))
+            progress(burst.concurrency)
+        profile, _ = _profile(engine, bursts, held)
+        prompt, output = (float(np.mean(column)) for column in zip(*lengths_of_check(settings), strict=True))
+        in_flight = 0.5 * min(max(settings.concurrency), profile.max_batch_size)
+        schedule = open_loop(settings, rate_for(profile, in_flight, prompt, output), repeat)
+        check.append(await play(engine, schedule, generator, progress))
+    return bursts, tuple(part for part in check if part)
+
+
+async def play(
+    engine: Engine, schedule: Sequence[Due], generator: random.Random, progress: Progress
+) -> tuple[Answer, ...]:
     """Send each request at its instant, whatever is still under way."""
-    generator = random.Random(seed)
     prompts = [engine.prompt(due.prompt_tokens, generator) for due in schedule]
     begin = time.monotonic()
 
@@ -96,22 +116,6 @@ async def play(engine: Engine, schedule: Sequence[Due], seed: int, progress: Pro
         return answer
 
     return await _all([one(due, prompt) for due, prompt in zip(schedule, prompts, strict=True)])
-
-
-async def _bursts(engine: Engine, settings: Settings, progress: Progress) -> list[MeasuredBurst]:
-    generator = random.Random(settings.seed + 4)
-
-    async def send(burst: Burst) -> MeasuredBurst:
-        prompts = [engine.prompt(burst.prompt_tokens, generator) for _ in range(burst.concurrency)]
-        return MeasuredBurst(burst, await _all([engine.ask(prompt, burst.output_tokens) for prompt in prompts]))
-
-    # Engines allocate when they first see a size: the largest of all is sent once for nothing.
-    await send(Burst(max(settings.prompt_tokens), settings.output_tokens, max(settings.concurrency)))
-    measured = []
-    for burst in bursts_of(settings):
-        measured.append(await send(burst))
-        progress(burst.concurrency)
-    return measured
 
 
 async def _all(requests: Sequence[Coroutine[None, None, Answer]]) -> tuple[Answer, ...]:

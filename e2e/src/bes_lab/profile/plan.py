@@ -18,8 +18,8 @@ class Settings:
     prompt_tokens: tuple[int, ...] = (32, 128, 512)
     output_tokens: int = 48
     concurrency: tuple[int, ...] = (1, 2, 4, 8)
-    repeats: int = 3
-    check_requests: int = 40
+    repeats: int = 4
+    check_requests: int = 60
     seed: int = 0
     max_seconds: float = 300.0
 
@@ -64,16 +64,15 @@ class Due:
     output_tokens: int
 
 
-def bursts_of(settings: Settings) -> list[Burst]:
-    """Every combination, ``repeats`` times, each time in another order, so that drift hits all alike."""
-    generator = random.Random(settings.seed)
+def bursts_of(settings: Settings, repeat: int) -> list[Burst]:
+    """Every combination once, in an order that is another one in every repeat, so that drift hits all alike."""
     grid = [
         Burst(prompt, settings.output_tokens, concurrency)
         for prompt in settings.prompt_tokens
         for concurrency in settings.concurrency
     ]
     grid += [Burst(prompt, PROBE_OUTPUT_TOKENS, 1) for prompt in settings.prompt_tokens for _ in range(PROBES)]
-    return [burst for _ in range(settings.repeats) for burst in generator.sample(grid, len(grid))]
+    return random.Random(f"{settings.seed} {repeat}").sample(grid, len(grid))
 
 
 def lengths_of_check(settings: Settings) -> list[tuple[int, int]]:
@@ -89,12 +88,12 @@ def lengths_of_check(settings: Settings) -> list[tuple[int, int]]:
     ]
 
 
-def open_loop(settings: Settings, rate: float) -> list[Due]:
-    """The check's requests as a Poisson process of ``rate`` requests/s."""
-    generator = random.Random(settings.seed + 2)
+def open_loop(settings: Settings, rate: float, repeat: int) -> list[Due]:
+    """The part of the check that follows one repeat of the bursts, as a Poisson process of ``rate`` requests/s."""
+    generator = random.Random(f"{settings.seed} {repeat} arrivals")
     second = 0.0
     schedule = []
-    for prompt, output in lengths_of_check(settings):
-        second += generator.expovariate(rate)
+    for prompt, output in lengths_of_check(settings)[repeat :: settings.repeats]:
         schedule.append(Due(second, prompt, output))
+        second += generator.expovariate(rate)
     return schedule
