@@ -6,6 +6,7 @@ from typing import Protocol
 
 import orjson
 
+from bes_api.engines import ENGINES
 from bes_api.engines.facts import Case
 from bes_api.scenario import Scenario
 from bes_api.service import EngineType
@@ -21,9 +22,9 @@ from bes_lab.engine.vllm_dialect import VLLMDialect
 
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 COMPLETIONS, CHAT = b"/v1/completions", b"/v1/chat/completions"
-HEALTH, METRICS, MODELS = b"/health", b"/metrics", b"/v1/models"
+METRICS, MODELS = b"/metrics", b"/v1/models"
 COMMANDS = b"/emulated/fault"
-_TARGETS = {COMPLETIONS: Target.REQUESTS, CHAT: Target.REQUESTS, HEALTH: Target.HEALTH, METRICS: Target.METRICS}
+_TARGETS = {COMPLETIONS: Target.REQUESTS, CHAT: Target.REQUESTS, METRICS: Target.METRICS}
 _DIALECTS: Mapping[EngineType, Callable[[], Dialect]] = {
     EngineType.VLLM: VLLMDialect,
     EngineType.EMULATED: VLLMDialect,
@@ -71,6 +72,8 @@ class Front:
         self._around = around
         self._started = started
         self._dialect = _DIALECTS[place.type]()
+        self._health = ENGINES[place.type].health_path.encode()
+        self._targets = {**_TARGETS, self._health: Target.HEALTH}
         most = self._dialect.rules.most_requests
         self._most = None if most is None else most(limits.max_batch_size)
         self._counters = Counters()
@@ -86,7 +89,7 @@ class Front:
             self._command(message, exchange)
             return None
         if self._faults:
-            fault = self._faults.hit(_TARGETS.get(path, Target.EVERYTHING), self._around.now())
+            fault = self._faults.hit(self._targets.get(path, Target.EVERYTHING), self._around.now())
             if fault is not None:
                 return self._misbehave(fault, message, exchange)
             if self._faults.has("loading", self._around.now()):
@@ -133,7 +136,7 @@ class Front:
             page = self._frozen if self._faults.has("frozen-metrics", self._around.now()) else self.metrics()
             exchange.reply(200, page.encode(), TEXT)
             self._around.touched()
-        elif path == HEALTH:
+        elif path == self._health:
             exchange.reply(200, b"", TEXT)
         elif path == MODELS:
             exchange.reply(200, self._dialect.models(self._limits, self._started))
@@ -181,7 +184,7 @@ class Front:
 
     def _refuse_loading(self, path: bytes, exchange: Exchange) -> None:
         unhealthy = self._dialect.error(Case.UNHEALTHY, "unhealthy")
-        if path == HEALTH or unhealthy.body:
+        if path == self._health or unhealthy.body:
             _send(exchange, unhealthy)
         else:
             _send(exchange, self._dialect.refusal(unhealthy.status, "the model is still loading"))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import orjson
 
 from bes_api.engines import vllm
-from bes_api.engines.facts import Case
+from bes_api.engines.facts import Case, EngineFacts
 from bes_lab.engine.dialect import DONE, UNSUPPORTED, ErrorReply, Identity, Reading, event
 from bes_lab.engine.filler import Output, guesses
 from bes_lab.engine.request import Limits, Rules, Wanted
@@ -16,7 +16,7 @@ _STRUCTURED = ("guided_json", "guided_regex", "guided_choice", "guided_grammar",
 
 
 class VLLMDialect:
-    """See ``Dialect``."""
+    """See ``Dialect``. ``facts``: of another engine that speaks as vLLM does and names its metrics itself."""
 
     rules = Rules(
         completion_tokens=16,
@@ -32,6 +32,9 @@ class VLLMDialect:
         max_logprobs=20,
         most_requests=None,  # whatever cannot run waits
     )
+
+    def __init__(self, facts: EngineFacts = vllm.FACTS) -> None:
+        self._names = facts.metrics
 
     def error(self, case: Case, message: str, kind: str | None = None) -> ErrorReply:
         """See ``Dialect``."""
@@ -171,7 +174,7 @@ class VLLMDialect:
         """See ``Dialect``."""
         label = f'model_name="{reading.limits.model}",engine="0"'
         counters = reading.counters
-        names = vllm.METRICS
+        names = self._names
         ended = {"length": counters.length, "stop": counters.stop, "abort": counters.aborted}
         lines = [
             f"# TYPE {names.running} gauge",
