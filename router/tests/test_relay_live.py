@@ -491,3 +491,32 @@ async def test_many_clients_at_once_all_get_their_own_answer() -> None:
         assert it.own == [0.0] * 4
         assert all(engine.asked for engine in it.engines)
         assert it.running.router.metrics.tasks[0].in_time == 200
+
+
+@live
+async def test_the_last_bytes_of_an_answer_tell_how_long_a_token_is() -> None:
+    usage = b'"usage": {"prompt_tokens": 50, "completion_tokens": 1, "total_tokens": 51}}'
+
+    async def count(_: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if asked.json.get("stream"):
+            writer.write(STREAM_HEAD + chunk(b"data: {}\n\n"))
+            await writer.drain()
+            await asyncio.sleep(0.005)
+            for part in (usage[:20], usage[20:] + b"\n\n"):
+                writer.write(chunk(part))
+                await writer.drain()
+                await asyncio.sleep(0.005)
+            writer.write(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+        else:
+            body = b'{"choices": [{"text": "%b"}], %b' % (b"x" * 3000, usage)
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+
+    for stream_it in (False, True):
+        async with rig(count) as it:
+            ratio = it.running.generation.serving.ratios[0]
+            assert ratio.value == 4.0
+            client = await it.client()
+            client.post({"prompt": "x" * 500, "stream": stream_it})
+            await client.answer()
+            await it.settle()
+            assert ratio.value > 4.0  # on the way to 10

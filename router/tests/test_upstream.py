@@ -117,6 +117,44 @@ def test_an_answer_cut_short_is_never_complete(raw: bytes, at: int) -> None:
     assert isinstance(end, UpstreamError)
 
 
+@given(
+    st.lists(
+        st.sampled_from((b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early\r\nLink: </x>\r\n\r\n")), max_size=4
+    ),
+    st.sampled_from(ANSWERS),
+    st.lists(st.integers(0, 300), max_size=8),
+)
+def test_interim_answers_are_skipped_wherever_the_bytes_are_cut(
+    interims: list[bytes], raw: bytes, cuts: list[int]
+) -> None:
+    upstream = connection()
+    for _ in range(2):
+        waiting = feed(upstream, b"".join(interims) + raw, cuts)
+        assert waiting.ends == [None]
+        assert waiting.head + b"\r\n\r\n" + waiting.body == raw
+        assert upstream.backend.take() is upstream
+
+
+def test_an_interim_answer_with_a_body_is_ambiguous() -> None:
+    raw = b"HTTP/1.1 103 Early\r\nContent-Length: 2\r\n\r\nab" + ANSWERS[0]
+    (end,) = feed(connection(), raw, []).ends
+    assert isinstance(end, UpstreamError)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=5), st.integers(0, 400))
+def test_a_chunks_border_is_known_for_any_content(chunks: list[bytes], at: int) -> None:
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    borders, raw = {len(head)}, head
+    for data in chunks:
+        raw += b"%x\r\n%b\r\n" % (len(data), data)
+        borders.add(len(raw))
+    at = min(at, len(raw) - len(head)) + len(head)
+    upstream = connection()
+    feed(upstream, raw[:at], [])
+    in_size_line = not raw[:at].endswith(b"\r\n") and raw.rfind(b"\r\n", 0, at) + 2 in borders
+    assert upstream.between_chunks == (at in borders) or in_size_line or raw[at - 1 : at] == b"\r"
+
+
 def test_fields_about_the_connection_are_the_routers_own_business() -> None:
     raw = (
         b"HTTP/1.0 200 Fine\r\nConnection: Keep-Alive\r\nKeep-Alive: timeout=5\r\nX: connection: y\r\nContent-Length: 0"
