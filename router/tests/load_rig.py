@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ class FakePrometheus:
 
 
 @contextlib.contextmanager
-def fake_prometheus() -> Iterator[FakePrometheus]:
+def fake_prometheus(tls: ssl.SSLContext | None = None) -> Iterator[FakePrometheus]:
     fake = FakePrometheus()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -101,11 +102,17 @@ def fake_prometheus() -> Iterator[FakePrometheus]:
         def log_message(self, *_: object) -> None:
             pass
 
+        def handle(self) -> None:
+            with contextlib.suppress(ssl.SSLError, ConnectionError):  # who does not trust us hangs up
+                super().handle()
+
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    fake.url = f"http://127.0.0.1:{server.server_port}"
+    fake.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
     try:
         yield fake
     finally:

@@ -101,10 +101,10 @@ class PrometheusClient:
             raise FiguresError(f"{self._origin} cannot be reached: {_innermost(error)}") from None
         except PrometheusApiClientException as error:
             raise FiguresError(f"{self._origin} refused the query: {str(error)[:300]}") from None
-        except (RequestException, HTTPError, OSError) as error:
-            raise FiguresError(f"{self._origin} could not be asked: {str(error)[:300]}") from None
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise FiguresError(f"{self._origin} did not answer as Prometheus does ({type(error).__name__})") from None
+        except (RequestException, HTTPError, OSError) as error:
+            raise FiguresError(f"{self._origin} could not be asked: {str(error)[:300]}") from None
         return Exchange(result, self._adapter.sent, self._adapter.received)
 
     def close(self) -> None:
