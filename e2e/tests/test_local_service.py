@@ -1,9 +1,11 @@
 """`bes local up`: everything starts together, and nothing is ever left behind."""
 
 import argparse
+import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,6 +15,7 @@ import psutil
 import pytest
 from lab_http import complete
 
+from bes_api.router_status import RouterStatus
 from bes_lab.errors import StartError, TargetError
 from bes_lab.local.children import Children, bes
 from bes_lab.local.command import LOCAL
@@ -83,6 +86,10 @@ def test_ctrl_c_ends_everything_and_the_printed_line_works(up: Up) -> None:
     assert complete(port, "lambada", 8, 4).headers["x-bes-model"].startswith("opt-")
     shell = subprocess.run(up.curl, shell=True, capture_output=True, text=True, timeout=10, check=False)  # noqa: S602 - the line is made for a shell
     assert " 200 OK" in shell.stdout.splitlines()[0]
+    (status,) = [line.strip() for line in up.said if line.startswith("  curl")]
+    shell = subprocess.run(status, shell=True, capture_output=True, text=True, timeout=10, check=False)  # noqa: S602 - the same
+    assert sum(task.in_time for task in RouterStatus.model_validate_json(shell.stdout).tasks) == 2
+    assert stat.S_IMODE((up.logs / "admin-token").stat().st_mode) == 0o600
     os.kill(up.process.pid, signal.SIGINT)
     code, _ = up.finish()
     assert code == 0
@@ -97,6 +104,25 @@ def test_the_death_of_a_child_ends_everything_and_says_why(up: Up) -> None:
     assert "gpu-0 was killed by SIGKILL" in said
     assert "opt-125m replica 0" in said, "the tail of its log"
     assert all_gone(up.children, 1.0)
+
+
+def test_with_json_the_first_line_is_a_document_and_everything_else_goes_to_stderr(
+    small_service: Path, tmp_path: Path
+) -> None:
+    command = bes("local", "up", str(small_service), "--port", "0", "--logs", str(tmp_path / "logs"), "--json")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = json.loads(process.stdout.readline())
+            shell = subprocess.run(said["curl"], shell=True, capture_output=True, text=True, timeout=10, check=False)  # noqa: S602 - the line is made for a shell
+        finally:
+            process.terminate()
+            rest, explained = process.communicate(timeout=15)
+    assert " 200 OK" in shell.stdout.splitlines()[0]
+    assert said["urls"][0] in said["curl"]
+    assert said["logs"] == str(tmp_path / "logs")
+    assert (rest, process.returncode) == ("", 0)
+    assert "Every engine is emulated" in explained
 
 
 def test_nothing_survives_a_parent_that_is_killed(up: Up) -> None:

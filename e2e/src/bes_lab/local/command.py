@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import json
 import shutil
 import signal
 import tempfile
@@ -21,6 +22,7 @@ from bes_api.router_config import clients_of
 from bes_api.scenario_of import scenario_of
 from bes_api.service import BestEffortService, PolicyType
 from bes_lab.errors import ChildError, TargetError
+from bes_lab.local.admin import status_line
 from bes_lab.local.figures import Figures, figures_of
 from bes_lab.local.policies import choice_of, name_of, own_policy
 from bes_lab.local.prometheus import LocalPrometheus
@@ -64,6 +66,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where logs go (default: a temporary folder that goes at the end, but stays where a process dies)",
     )
     up.add_argument("--decision-log", type=Path, metavar="FILE", help="the router writes every decision there")
+    up.add_argument(
+        "--json", action="store_true", help="print the addresses as a line of JSON when ready; all else goes to stderr"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -101,7 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
         try:
             with LocalService(plan) as running:
-                _explain(service, plan, running, figures, policy_is_given=arguments.policy is not None)
+                console = Console(highlight=False, soft_wrap=True, stderr=arguments.json)
+                _explain(service, plan, running, figures, console, policy_is_given=arguments.policy is not None)
+                print(_as_json(plan, running) if arguments.json else _curl(plan, running), flush=True)  # noqa: T201 - nothing may wrap these lines
                 while True:
                     time.sleep(LOOK_SECONDS)
                     running.check()
@@ -138,9 +145,14 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _explain(
-    service: BestEffortService, plan: Plan, running: LocalService, figures: Figures, *, policy_is_given: bool
+    service: BestEffortService,
+    plan: Plan,
+    running: LocalService,
+    figures: Figures,
+    console: Console,
+    *,
+    policy_is_given: bool,
 ) -> None:
-    console = Console(highlight=False, soft_wrap=True)
     scenario = plan.scenario
     names = ", ".join(f"{model.name} x{model.max_replicas}" for model in scenario.models)
     console.print(f"[bold]{service.name}[/]: {names} on {len(scenario.gpus)} emulated GPUs, a process each")
@@ -160,9 +172,27 @@ def _explain(
     console.print(f"logs   {plan.folder}", markup=False)
     for url, admin in zip(running.urls, running.admin_urls, strict=True):
         of = f" (of the router at {url})" if plan.routers > 1 else ""
-        console.print(f"admin  {admin}/metrics{of}")
+        console.print(f"admin  {admin}/metrics{of}; behind a token /status, /load, /policy, /backends, /decisions/ID:")
+        console.print(f"  {status_line(admin, running.token_file)}", markup=False)
     console.print(f"ready at {', '.join(running.urls)}; Ctrl-C ends everything. Try:")
-    print(curl_line(running.url, scenario.default_task), flush=True)  # noqa: T201 - nothing may wrap a command line
+
+
+def _curl(plan: Plan, running: LocalService) -> str:
+    return curl_line(running.url, plan.scenario.default_task)
+
+
+def _as_json(plan: Plan, running: LocalService) -> str:
+    return json.dumps(
+        {
+            "urls": list(running.urls),
+            "admin_urls": list(running.admin_urls),
+            "prometheus_url": running.prometheus_url,
+            "policy": name_of(plan.policy),
+            "tasks": [task.name for task in plan.scenario.tasks],
+            "logs": str(plan.folder),
+            "curl": _curl(plan, running),
+        }
+    )
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
