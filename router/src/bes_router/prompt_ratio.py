@@ -14,7 +14,7 @@ EVERY_ONE = 32  # so many answers are all read, then one in EVERY
 EVERY = 16
 TAIL_BYTES = 512
 """So many last bytes of an answer's body hold its `usage`."""
-# A stream's chunk sizes stand between its bytes: a number cut in two by one is followed by no comma or brace.
+_BORDER = re.compile(rb"\r\n[0-9a-fA-F]{1,8}\r\n")  # between two chunks of a stream; JSON text has no such line
 _PROMPT_TOKENS = re.compile(rb'"usage"\s*:\s*\{.{0,400}?"prompt_tokens"\s*:\s*([0-9]{1,9})\s*[,}]', re.DOTALL)
 PRIOR = 4.0  # what is assumed at the start weighs as much as so many prompts
 
@@ -54,5 +54,5 @@ def prompt_tokens(tail: bytes) -> int | None:
 
     Bytes that only look like it cannot come from an answer's text: quotes are escaped there.
     """
-    found = _PROMPT_TOKENS.findall(tail)
+    found = _PROMPT_TOKENS.findall(_BORDER.sub(b"", tail))
     return int(found[-1]) if found else None
