@@ -223,6 +223,9 @@ def test_a_request_in_flight_ends_as_it_began_and_is_counted_by_who_serves_now(t
             await it.settle()
             assert it.own == [0.0] * 4
             assert sum(task.in_time for task in it.state.tasks) == 1
+            kept = [(backend, connection) for backend in it.running.generation.backends for connection in backend.idle]
+            assert len(kept) == 1, "its connection serves on"
+            assert all(connection.backend is backend for backend, connection in kept)
 
     check()
 
@@ -329,11 +332,14 @@ def test_configurations_that_served_leave_nothing_behind(tmp_path: Path) -> None
     async def check() -> None:
         async with delivering(tmp_path) as it:
             left: list[weakref.ref[Any]] = []
+            await it.configure(it.config([1]))
+            tasks = len(asyncio.all_tasks())
             for number in range(6):
                 await it.configure(it.config([number % 2]))
                 left.append(weakref.ref(it.running.generation))
                 assert (await it.ask()).status == 200
             gc.collect()
+            assert len(asyncio.all_tasks()) <= tasks + 1, "one may be looking into the folders"
             assert [ref() is not None for ref in left] == [False] * 5 + [True]
 
     check()

@@ -186,6 +186,7 @@ def _as_json(plan: Plan, running: LocalService) -> str:
         {
             "urls": list(running.urls),
             "admin_urls": list(running.admin_urls),
+            "admin_token_file": str(running.token_file),
             "prometheus_url": running.prometheus_url,
             "policy": name_of(plan.policy),
             "tasks": [task.name for task in plan.scenario.tasks],

@@ -28,7 +28,7 @@ from bes_api.scenario import Scenario
 from bes_api.service import EngineType
 from bes_lab.engine.process import EngineAddresses
 from bes_lab.errors import TargetError
-from bes_lab.local import prometheus
+from bes_lab.local import admin, prometheus
 from bes_lab.local.children import Child, Children, bes
 from bes_lab.local.prometheus import LocalPrometheus
 
@@ -96,6 +96,11 @@ class LocalService:
     def admin_urls(self) -> Sequence[str]:
         """Every router's health and metrics."""
         return [f"http://{self._plan.host}:{router.admin_port}" for router in self._routers]
+
+    @property
+    def token_file(self) -> Path:
+        """It holds the token for everything else on the admin ports."""
+        return self._plan.folder / admin.NAME
 
     @property
     def prometheus_url(self) -> str | None:
@@ -168,6 +173,7 @@ class LocalService:
         try:
             plan.folder.mkdir(parents=True, exist_ok=True)
             dump_document(plan.scenario, scenario_file)
+            admin.write_token(plan.folder)
         except OSError as error:
             raise TargetError(f"{plan.folder}: cannot be written ({error.strerror}); name another folder") from error
         gpus = self._start_gpus(scenario_file)
@@ -201,7 +207,8 @@ class LocalService:
         if log is not None and number:
             log = log.with_name(f"{log.stem}-{number}{log.suffix}")
         logged = () if log is None else ("--decision-log", str(log))
-        self._routers.append(_Router(self._run(name, bes("router", "--config", str(config_file), *logged))))
+        command = bes("router", "--config", str(config_file), "--admin-token", str(self.token_file), *logged)
+        self._routers.append(_Router(self._run(name, command)))
 
     def _run(self, name: str, command: Sequence[str]) -> Child:
         log = self._plan.folder / f"{name}.log"
