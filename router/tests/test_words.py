@@ -112,6 +112,16 @@ def test_a_deadline_is_tightened_in_proportion_and_loosened_only_where_allowed()
     assert routing(tighten).zero_from == NOW + 0.6
 
 
+@given(st.integers(1, 86_400_000), st.floats(1e-3, 1e3))
+def test_a_hard_deadline_stays_hard_and_nothing_is_worth_less_before_more(milliseconds: int, seconds: float) -> None:
+    scenario = opt_scenario()
+    hard = scenario.tasks[0].model_copy(update={"full_until_seconds": seconds, "zero_from_seconds": seconds})
+    where = vocabulary(scenario.model_copy(update={"tasks": (hard, scenario.tasks[1])}), deadline="Any")
+    found = routing(where, x_bes_deadline_ms=str(milliseconds))
+    assert NOW < found.full_until <= found.zero_from
+    assert found.zero_from - found.full_until < 1e-9
+
+
 @pytest.mark.parametrize("value", ["", "0", "-5", "+5", "1.5", "1e3", "5 ms", "86400001", "9" * 30, "five", "\xb2"])
 def test_a_deadline_that_is_no_number_of_milliseconds_is_a_400_naming_it(value: str) -> None:
     status, param, message = refused(vocabulary(), x_bes_deadline_ms=value)

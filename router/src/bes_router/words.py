@@ -93,7 +93,7 @@ class Vocabulary:
             prompt, output = self._together(asked, task, prompt, output)
         full, zero = catalogue.full_until[task], catalogue.zero_from[task]
         if deadline:
-            full, zero = full * deadline / zero, deadline
+            full, zero = min(deadline, full * deadline / zero), deadline  # a hard one stays hard to the last bit
         return RoutingRequest(task, prompt, output, arrival + full, arrival + zero, pinned)
 
     def _together(self, asked: Asked, task: int, prompt: int, output: int) -> tuple[int, int]:
