@@ -502,8 +502,9 @@ async def test_the_last_bytes_of_an_answer_tell_how_long_a_token_is() -> None:
             writer.write(STREAM_HEAD + chunk(b"data: {}\n\n"))
             await writer.drain()
             await asyncio.sleep(0.005)
-            for part in (usage[:20], usage[20:] + b"\n\n"):
-                writer.write(chunk(part))
+            last = chunk(b"data: {" + usage + b"\n\n")
+            for part in (last[:40], last[40:]):
+                writer.write(part)
                 await writer.drain()
                 await asyncio.sleep(0.005)
             writer.write(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
