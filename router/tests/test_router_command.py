@@ -6,15 +6,28 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
+from kubelet import mount
+from policy_scenarios import learned_artifact
 from router_rig import scenario_of_rig
 
-from bes_api.router_config import BackendAddress, DeadlineAwarePolicy, LearnedPolicy, Listen, PolicyChoice, RouterConfig
+from bes_api.config_map import MAX_ARTIFACT_BYTES, WEIGHTS, data_digest, read_files
+from bes_api.router_config import (
+    BackendAddress,
+    ConfiguredPolicy,
+    DeadlineAwarePolicy,
+    DeliveredPolicy,
+    LearnedPolicy,
+    Listen,
+    RouterConfig,
+)
+from bes_api.router_status import RouterStatus
+from bes_router.policy.artifact import write_artifact
 
 ENGINE = """
 import asyncio, sys
@@ -45,7 +58,7 @@ def engine_process() -> Iterator[int]:
             process.kill()
 
 
-def written(path: Path, port: int, policy: PolicyChoice, listen: Listen | None = None) -> Path:
+def written(path: Path, port: int, policy: ConfiguredPolicy, listen: Listen | None = None) -> Path:
     backend = BackendAddress(model="large", replica=0, address="127.0.0.1", port=port, served_model="org/large")
     RouterConfig(
         service="demo", scenario=scenario_of_rig(), backends=(backend,), policy=policy, listen=listen or Listen()
@@ -93,6 +106,55 @@ def test_it_is_ready_within_a_second_small_and_drains_on_sigterm(tmp_path: Path)
         assert len(log.read_text().splitlines()) == 3
         # The bar is 1 s on an idle machine and has its own record; here other tests may share the cores.
         assert seconds < 3
+
+
+@pytest.mark.slow
+def test_it_follows_its_folders_and_says_so_to_whoever_holds_the_token(tmp_path: Path) -> None:
+    made = learned_artifact(scenario_of_rig(), 1)
+    write_artifact(tmp_path / "made", made.passport, made.tensors)
+    files = read_files(tmp_path / "made", MAX_ARTIFACT_BYTES)
+    (tmp_path / "token").write_text("secret")
+    (tmp_path / "config").mkdir()
+    written(tmp_path / "config" / "router.json", 1, DeliveredPolicy())
+    mount(tmp_path / "policy", files)
+    mount(tmp_path / "candidate", files)
+    options = {name: str(tmp_path / name) for name in ("config", "policy", "candidate")}
+    arguments = [part for name, folder in options.items() for part in (f"--{name}", folder)]
+    with subprocess.Popen(
+        command(*arguments, "--admin-token", str(tmp_path / "token")), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline().decode()
+        assert "policy Learned;" in line
+        admin = line.split("admin ")[1].strip(" )\n")
+
+        def status() -> RouterStatus:
+            asked = Request(f"{admin}/status", headers={"Authorization": "Bearer secret"})  # noqa: S310 - our own URL
+            with urlopen(asked) as answer:  # noqa: S310
+                return RouterStatus.model_validate_json(answer.read())
+
+        def wait(until: Callable[[RouterStatus], bool]) -> RouterStatus:
+            limit = time.monotonic() + 10
+            while not until(state := status()):
+                assert time.monotonic() < limit
+                time.sleep(0.05)
+            return state
+
+        first = status()
+        assert first.policy.digest == data_digest(files)
+        assert first.candidate is not None
+        mount(tmp_path / "policy", {**files, WEIGHTS: b""})
+        assert wait(lambda state: state.policy.fallback).policy.reason == "unreadable"
+        mount(tmp_path / "policy", files)
+        wait(lambda state: state.policy.digest == data_digest(files))
+        (tmp_path / "config" / "router.json").write_text("{")
+        assert (
+            wait(lambda state: state.configuration.problem is not None).configuration.digest
+            == first.configuration.digest
+        )
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 0
+        assert b"Traceback" not in process.communicate()[1]
 
 
 def test_it_serves_503_without_backends_and_is_ready_all_the_same(tmp_path: Path) -> None:

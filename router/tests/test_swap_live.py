@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import json
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable
@@ -29,6 +30,7 @@ from bes_api.router_config import (
 from bes_api.router_status import RouterStatus
 from bes_api.scenario import Scenario
 from bes_router import generation, running, shadow, status
+from bes_router.decision_log import DecisionLog
 from bes_router.delivery import Delivery, Sources
 from bes_router.policy.artifact import write_artifact
 from bes_router.policy.layout import Decision, LoadView, RoutingRequest
@@ -88,7 +90,9 @@ class Delivering(Rig):
 
 
 @contextlib.asynccontextmanager
-async def delivering(root: Path, *behaviours: Behaviour, **config: Any) -> AsyncIterator[Delivering]:
+async def delivering(
+    root: Path, *behaviours: Behaviour, log: Path | None = None, **config: Any
+) -> AsyncIterator[Delivering]:
     engines = [Engine(behaviour) for behaviour in behaviours or (complete, complete)]
     for engine in engines:
         await engine.start()
@@ -98,7 +102,9 @@ async def delivering(root: Path, *behaviours: Behaviour, **config: Any) -> Async
     mount(root / "policy", {})
     mount(root / "candidate", {})
     delivery = Delivery(Sources(root / "config", root / "policy", root / "candidate"))
-    it.running = RunningRouter(delivery.first(), delivery)
+    first = delivery.first()
+    decisions = None if log is None else DecisionLog(log, first.config.scenario, first.loaded.name)
+    it.running = RunningRouter(first, delivery, decisions=decisions)
     await it.running.start()
     it.port, it.admin_port = it.running.ports
     try:
@@ -343,6 +349,23 @@ def test_configurations_that_served_leave_nothing_behind(tmp_path: Path) -> None
             assert [ref() is not None for ref in left] == [False] * 5 + [True]
 
     check()
+
+
+def test_the_decision_log_says_by_what_it_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.jsonl"
+
+    @live
+    async def check() -> None:
+        async with delivering(tmp_path, log=path) as it:
+            await it.ask()
+            await it.configure(it.config(scenario=TURNED, policy=PricedPolicy()))
+            await it.ask()
+
+    check()
+    first, one, second, other = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (first["policy"], second["policy"]) == ("Static(large)", "Priced")
+    assert Scenario.model_validate(second["scenario"]) == TURNED
+    assert (one["number"], other["number"]) == (1, 2)
 
 
 def test_new_limits_hold_for_connections_that_are_open(tmp_path: Path) -> None:

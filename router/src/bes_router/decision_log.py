@@ -1,6 +1,6 @@
 """A log of decisions, a JSON line each, with everything that is needed to take them again: request, view, instant.
 
-The first line says scenario and policy. Prompts are never in it.
+The first line says scenario and policy, and another such line follows when they change. Prompts are never in it.
 """
 
 import contextlib
@@ -30,6 +30,10 @@ class DecisionLog:
         except OSError as error:
             raise StartupError(f"--decision-log {path}: cannot be written: {error.strerror or error}") from error
         self._path = path
+        self.begin(scenario, policy)
+
+    def begin(self, scenario: Scenario, policy: str) -> None:
+        """Write a first line: what follows was decided for this scenario by this policy."""
         self._write({"version": VERSION, "policy": policy, "scenario": scenario.model_dump(mode="json")})
         self.flush()
 

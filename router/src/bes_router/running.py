@@ -118,6 +118,12 @@ class RunningRouter:
     async def adopt(self, new: Delivered) -> None:
         """Serve by ``new`` from the next request on; what is in flight ends as it began. Never raises."""
         old = self.delivered
+        await self._adopt(old, new)
+        changed = (self.delivered.config, self.delivered.loaded) != (old.config, old.loaded)
+        if changed and self._decisions is not None:
+            self._decisions.begin(self.delivered.config.scenario, self.delivered.loaded.name)
+
+    async def _adopt(self, old: Delivered, new: Delivered) -> None:
         if new.config is old.config:
             if new.loaded is not old.loaded or new.candidate is not old.candidate:
                 self.generation.decide_by(new)

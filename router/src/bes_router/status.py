@@ -167,6 +167,9 @@ def backends_of(running: "RunningRouter") -> list[dict[str, Any]]:
             "address": backend.address,
             "port": backend.port,
             "ready": backend.ready,
+            "healthy": backend.healthy,
+            "standing": backend.standing.phase,
+            "kept_out_for": backend.standing.cause,
             "in_flight": own[backend.engine],
             "kept_connections": len(backend.idle),
         }
