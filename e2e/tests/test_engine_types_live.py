@@ -10,7 +10,8 @@ from lab_scenarios import scenario
 from bes_api.router_config import DeadlineAwarePolicy, DirectLoad
 from bes_api.service import EngineType
 from bes_lab.engine.process import EngineAddresses
-from bes_lab.local.service import LocalService, Plan
+from bes_lab.local.plan import Plan
+from bes_lab.local.service import LocalService
 
 ENGINES = {"small": EngineType.TEXT_GENERATION_INFERENCE, "large": EngineType.VLLM}
 

@@ -17,8 +17,9 @@ from bes_api.router_config import DirectLoad, OwnPolicy, PolicyChoice, StaticPol
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_lab import clips
+from bes_lab.local.plan import Plan
 from bes_lab.local.policies import choice_of, name_of, own_policy
-from bes_lab.local.service import LocalService, Plan
+from bes_lab.local.service import LocalService
 from bes_router.policy import own
 from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.errors import OwnPolicyError

@@ -14,7 +14,8 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from bes_api.router_config import DirectLoad, StaticPolicy
 from bes_lab.engine.process import EngineAddress, EngineAddresses
-from bes_lab.local.service import LocalService, Plan
+from bes_lab.local.plan import Plan
+from bes_lab.local.service import LocalService
 
 WAIT_SECONDS = 5.0
 MAX_IN_FLIGHT = 32

@@ -99,13 +99,21 @@ class Children:
 
     def stop(self, child: Child) -> None:
         """End one child that is no longer wanted, and forget it."""
-        child.process.terminate()
+        self.signal(child, signal.SIGTERM, TERM_SECONDS)
+
+    def signal(self, child: Child, number: int, seconds: float = 60.0) -> int:
+        """Send a signal that ends one child, wait, and forget it; the exit code (negative: the signal's number).
+
+        One that has not ended after ``seconds`` is killed.
+        """
+        child.process.send_signal(number)
         try:
-            child.process.wait(TERM_SECONDS)
+            child.process.wait(seconds)
         except subprocess.TimeoutExpired:
             child.process.kill()
             child.process.wait()
         self._children.remove(child)
+        return child.process.returncode
 
     def check(self) -> None:
         """Raise ChildError if any child has ended."""

@@ -24,9 +24,10 @@ from bes_api.service import BestEffortService, PolicyType
 from bes_lab.errors import ChildError, TargetError
 from bes_lab.local.admin import status_line
 from bes_lab.local.figures import Figures, figures_of
+from bes_lab.local.plan import Plan
 from bes_lab.local.policies import choice_of, name_of, own_policy
 from bes_lab.local.prometheus import LocalPrometheus
-from bes_lab.local.service import LocalService, Plan, curl_line
+from bes_lab.local.service import LocalService, curl_line
 
 LOOK_SECONDS = 0.1
 MAX_ROUTERS = 16

@@ -4,32 +4,22 @@ import http.client
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
 
-from bes_api.engines import ENGINES
 from bes_api.handover import dump_document
-from bes_api.router_config import (
-    BackendAddress,
-    Clients,
-    DirectLoad,
-    Listen,
-    PolicyChoice,
-    PrometheusLoad,
-    RouterConfig,
-    RulePolicy,
-)
-from bes_api.scenario import Scenario
-from bes_api.service import EngineType
+from bes_api.router_config import RouterConfig
 from bes_lab.engine.process import EngineAddresses
 from bes_lab.errors import TargetError
 from bes_lab.local import admin, prometheus
 from bes_lab.local.children import Child, Children, bes
+from bes_lab.local.plan import Plan, router_config
 from bes_lab.local.prometheus import LocalPrometheus
 
 START_SECONDS = 30.0
@@ -39,30 +29,11 @@ _ANNOUNCEMENT = re.compile(r"^bes router: .* on http://[^:]+:(\d+)/v1 .*admin ht
 _COVERAGE = re.compile(r"^bes_router_load_figures_coverage (\S+)$", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to run, and where its files go. Router i listens at ``port`` + i; 0: at any free one."""
-
-    name: str
-    scenario: Scenario
-    policy: PolicyChoice
-    fallback: RulePolicy
-    load: DirectLoad | LocalPrometheus
-    folder: Path
-    host: str = "127.0.0.1"
-    port: int = 0
-    decision_log: Path | None = None
-    engines: Mapping[str, EngineType] = field(default_factory=dict)
-    """What each model's engines speak; Emulated where it says nothing."""
-    routers: int = 1
-    clients: Clients = field(default_factory=Clients)
-
-
 @dataclass
 class _Router:
-    """A router's process and the ports that it said; 0 before it did."""
+    """A router's process (None while it is killed) and the ports that it said; 0 before it did."""
 
-    child: Child
+    child: Child | None
     port: int = 0
     admin_port: int = 0
 
@@ -73,6 +44,7 @@ class LocalService:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._children = Children()
+        self._gpus: list[Child | None] = []
         self._routers: list[_Router] = []
         self._prometheus: Child | None = None
         self._prometheus_port = 0
@@ -112,6 +84,15 @@ class LocalService:
         """Process ids by name."""
         return {child.name: child.process.pid for child in self._children}
 
+    @property
+    def addresses(self) -> Sequence[EngineAddresses]:
+        """Where every GPU's engines listen, or listened until it was killed."""
+        return [EngineAddresses.read(self._addresses(gpu)) for gpu in range(len(self._gpus))]
+
+    def config_file(self, router: int = 0) -> Path:
+        """A router's configuration; it follows whatever is written there."""
+        return self._plan.folder / f"{self._router_name(router)}.json"
+
     def __enter__(self) -> Self:
         try:
             self._start()
@@ -145,7 +126,7 @@ class LocalService:
         """Return when every router knows every backend's load figure. Raises StartError when time is up."""
 
         def all_known() -> bool:
-            pages = [self.metrics(router) for router in range(len(self._routers))]
+            pages = [self.metrics(number) for number, router in enumerate(self._routers) if router.child is not None]
             return all(float(found[1]) == 1.0 for page in pages if (found := _COVERAGE.search(page)))
 
         self._children.wait_until(all_known, "the routers knew every load figure", seconds)
@@ -167,48 +148,92 @@ class LocalService:
         self._prometheus = self._run("prometheus", command)
         self._children.wait_until(self._prometheus_listens, "Prometheus listened", START_SECONDS)
 
+    def kill_gpu(self, gpu: int) -> None:
+        """SIGKILL: its connections are reset, nothing is said."""
+        child, self._gpus[gpu] = self._gpus[gpu], None
+        if child is not None:
+            self._children.signal(child, signal.SIGKILL)
+
+    def return_gpu(self, gpu: int) -> None:
+        """Start it again, at other ports, which the routers' configurations are told; they follow within seconds."""
+        self._gpus[gpu] = self._run_gpu(gpu)
+        self._wait_for_gpus()
+        listed = router_config(self._plan, self.addresses, 0, self.prometheus_url).backends
+        for number in range(len(self._routers)):
+            config = RouterConfig.read(self.config_file(number))
+            config.model_copy(update={"backends": listed}).write(self.config_file(number))
+
+    def end_router(self, number: int, how: int) -> int:
+        """Send the signal ``how`` and wait; the exit code. Its port stays free for `return_router`."""
+        router = self._routers[number]
+        child, router.child = router.child, None
+        if child is None:
+            raise TargetError(f"router {number} does not run")
+        return self._children.signal(child, how)
+
+    def return_router(self, number: int) -> None:
+        """Start it again where clients knew it."""
+        config = RouterConfig.read(self.config_file(number))
+        listen = config.listen.model_copy(update={"port": self._routers[number].port})
+        config.model_copy(update={"listen": listen}).write(self.config_file(number))
+        self._run_router(number)
+        self._wait_for_routers()
+
     def _start(self) -> None:
         plan = self._plan
-        scenario_file = plan.folder / "scenario.json"
         try:
             plan.folder.mkdir(parents=True, exist_ok=True)
-            dump_document(plan.scenario, scenario_file)
+            dump_document(plan.scenario, self._scenario_file)
             admin.write_token(plan.folder)
         except OSError as error:
             raise TargetError(f"{plan.folder}: cannot be written ({error.strerror}); name another folder") from error
-        gpus = self._start_gpus(scenario_file)
+        for gpu in range(len(plan.scenario.gpus)):
+            self._gpus.append(self._run_gpu(gpu))
+        self._wait_for_gpus()
         if isinstance(plan.load, LocalPrometheus):
             shutil.rmtree(self._storage, ignore_errors=True)  # of a run that was killed
-            text = prometheus.configuration(gpus, plan.load.scrape_interval_seconds)
+            text = prometheus.configuration(self.addresses, plan.load.scrape_interval_seconds)
             self._config_of_prometheus.write_text(text, encoding="utf-8")
             self.start_prometheus()
         for number in range(plan.routers):
-            self._start_router(number, gpus)
-        self._children.wait_until(lambda: all(map(self._is_ready, self._routers)), "all routers ready", START_SECONDS)
+            self._routers.append(_Router(None))
+            self._write_config(number)
+            self._run_router(number)
+        self._wait_for_routers()
 
-    def _start_gpus(self, scenario_file: Path) -> Sequence[EngineAddresses]:
-        plan, files = self._plan, []
-        for gpu in range(len(plan.scenario.gpus)):
-            addresses = plan.folder / f"gpu-{gpu}.json"
-            addresses.unlink(missing_ok=True)
-            files.append(addresses)
-            spoken = [f"--engine={model}={engine}" for model, engine in plan.engines.items()]
-            command = bes("engine", str(scenario_file), "--gpu", str(gpu), "--host", plan.host, *spoken)
-            self._run(f"gpu-{gpu}", (*command, "--addresses", str(addresses)))
+    def _run_gpu(self, gpu: int) -> Child:
+        plan, addresses = self._plan, self._addresses(gpu)
+        addresses.unlink(missing_ok=True)
+        spoken = [f"--engine={model}={engine}" for model, engine in plan.engines.items()]
+        command = bes("engine", str(self._scenario_file), "--gpu", str(gpu), "--host", plan.host, *spoken)
+        return self._run(f"gpu-{gpu}", (*command, "--addresses", str(addresses)))
+
+    def _wait_for_gpus(self) -> None:
+        files = [self._addresses(gpu) for gpu, child in enumerate(self._gpus) if child is not None]
         self._children.wait_until(lambda: all(file.exists() for file in files), "the GPUs were ready", START_SECONDS)
-        return [EngineAddresses.read(file) for file in files]
 
-    def _start_router(self, number: int, gpus: Sequence[EngineAddresses]) -> None:
-        plan = self._plan
-        name = "router" if plan.routers == 1 else f"router-{number}"
-        config_file = plan.folder / f"{name}.json"
-        _router_config(plan, gpus, number, self.prometheus_url).write(config_file)
-        log = plan.decision_log
+    def _wait_for_routers(self) -> None:
+        running = [router for router in self._routers if router.child is not None]
+        self._children.wait_until(lambda: all(map(self._is_ready, running)), "all routers ready", START_SECONDS)
+
+    def _addresses(self, gpu: int) -> Path:
+        return self._plan.folder / f"gpu-{gpu}.json"
+
+    def _write_config(self, number: int) -> None:
+        port = self._plan.port + number if self._plan.port else 0
+        router_config(self._plan, self.addresses, port, self.prometheus_url).write(self.config_file(number))
+
+    def _run_router(self, number: int) -> None:
+        log = self._plan.decision_log
         if log is not None and number:
             log = log.with_name(f"{log.stem}-{number}{log.suffix}")
         logged = () if log is None else ("--decision-log", str(log))
-        command = bes("router", "--config", str(config_file), "--admin-token", str(self.token_file), *logged)
-        self._routers.append(_Router(self._run(name, command)))
+        token = ("--admin-token", str(self.token_file))
+        command = bes("router", "--config", str(self.config_file(number)), *token, *logged)
+        self._routers[number] = _Router(self._run(self._router_name(number), command))
+
+    def _router_name(self, number: int) -> str:
+        return "router" if self._plan.routers == 1 else f"router-{number}"
 
     def _run(self, name: str, command: Sequence[str]) -> Child:
         log = self._plan.folder / f"{name}.log"
@@ -226,6 +251,10 @@ class LocalService:
         return port is not None
 
     @property
+    def _scenario_file(self) -> Path:
+        return self._plan.folder / "scenario.json"
+
+    @property
     def _storage(self) -> Path:
         return self._plan.folder / "prometheus-data"
 
@@ -234,6 +263,8 @@ class LocalService:
         return self._plan.folder / "prometheus.yml"
 
     def _is_ready(self, router: _Router) -> bool:
+        if router.child is None:
+            return False
         if not router.port:
             found = _ANNOUNCEMENT.search(router.child.log.read_text(encoding="utf-8", errors="replace"))
             if found is None:
@@ -252,52 +283,6 @@ class LocalService:
             return answer.status, answer.read().decode()
         finally:
             connection.close()
-
-
-def _router_config(
-    plan: Plan, gpus: Sequence[EngineAddresses], number: int, prometheus_url: str | None
-) -> RouterConfig:
-    load = plan.load
-    return RouterConfig(
-        service=plan.name,
-        listen=Listen(host=plan.host, port=plan.port + number if plan.port else 0),
-        admin=Listen(host=plan.host, port=0),
-        scenario=plan.scenario,
-        backends=tuple(_backends(plan, gpus)),
-        load=load if isinstance(load, DirectLoad) else _asked_of(load, prometheus_url or ""),
-        prometheus_origins=() if prometheus_url is None else (prometheus_url,),
-        policy=plan.policy,
-        fallback=plan.fallback,
-        clients=plan.clients,
-    )
-
-
-def _backends(plan: Plan, gpus: Sequence[EngineAddresses]) -> Sequence[BackendAddress]:
-    listed = []
-    for engine in (engine for gpu in gpus for engine in gpu.engines):
-        facts = ENGINES[plan.engines.get(engine.model, EngineType.EMULATED)]
-        metrics = facts.metrics
-        listed.append(
-            BackendAddress(
-                model=engine.model,
-                replica=engine.replica,
-                address=engine.host,
-                port=engine.port,
-                served_model=engine.model,
-                gauges=metrics.in_flight,
-                finished=metrics.finished,
-                health_path=facts.health_path,
-            )
-        )
-    return listed
-
-
-def _asked_of(load: LocalPrometheus, url: str) -> PrometheusLoad:
-    return PrometheusLoad(
-        url=url,
-        scrape_interval_seconds=load.scrape_interval_seconds,
-        stale_after_seconds=load.stale_after_seconds,
-    )
 
 
 def curl_line(url: str, task: str) -> str:
