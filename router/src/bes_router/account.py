@@ -44,13 +44,14 @@ class Account:
         figures.completion.observe(now - exchange.arrival)
         answered = exchange.first_byte_at or now if catalogue.first_token[task] else now
         share = reward_share(answered, routing.full_until, routing.zero_from)
-        figures.peak_reward += self._peak(routing)
+        figures.peak_reward += catalogue.best_quality[task] if routing.pinned < 0 else self._peak(routing)
         if share > 0.0:
             figures.in_time += 1
             figures.reward += share * catalogue.quality[task * len(catalogue.context) + exchange.backend.model]
         else:
             figures.late += 1
-        self._retried(exchange, "answered")
+        if exchange.retried_for:
+            self._retried(exchange, "answered")
 
     def missed(self, exchange: Exchange) -> None:
         """The deadline passed and the request was aborted: late, as the simulator counts it."""

@@ -28,13 +28,12 @@ class Judgement:
         groups = [[each.standing for each in listed if each.model == model] for model in range(models)]
         self._ejection = Ejection(groups, lambda: sum(each.ready for each in listed))
 
-    def placed(self, exchange: Exchange, backend: Backend, view: LoadView, now: float) -> None:
-        """A request goes to ``backend``; some of them are timed. Call it before the view changes."""
+    def timed(self, exchange: Exchange, backend: Backend, view: LoadView, now: float) -> None:
+        """Time a request that goes to ``backend``, whose next sample is due. Call it before the view changes."""
         standing = backend.standing
-        if now >= standing.next_sample:
-            exchange.sample = standing.timed(finish_on(self._catalogue, view, exchange.routing, backend.engine), now)
-            if not standing.allowed:
-                backend.hold(True)
+        exchange.sample = standing.timed(finish_on(self._catalogue, view, exchange.routing, backend.engine), now)
+        if not standing.allowed:
+            backend.hold(True)
 
     def answered(self, exchange: Exchange, status: int, now: float) -> None:
         """A whole answer came, good or bad."""

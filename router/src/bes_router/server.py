@@ -221,7 +221,7 @@ class ClientConnection(asyncio.Protocol):
     def _dispatch(self, body: bytes) -> None:
         head, self._head, self._chunks = cast(RequestHead, self._head), None, None
         arrival = time.monotonic()
-        self._closing = not head.keep_alive or self._service.draining or self._is_last
+        self._closing = not head.keep_alive or self._service.draining or (self._eof and not self._buffer)
         answer = self._service.handle(self, head, body, arrival)
         if isinstance(answer, bytes):
             self.write(answer)
@@ -233,18 +233,13 @@ class ClientConnection(asyncio.Protocol):
             answer.pause()
         answer.start(self._service.limits.connect_timeout_seconds)
 
-    @property
-    def _is_last(self) -> bool:
-        """Whether no other request can come."""
-        return self._eof and not self._buffer
-
     def answer(self, status: int, body: bytes, headers: tuple[http1.Header, ...] = ()) -> bytes:
         """An answer of the router's own, which closes the connection where the request or the router wants that."""
         return http1.response(status, body, headers, close=self._closing)
 
     def begin(self, head: bytes, must_close: bool, data: bytes) -> None:
         """Write the head and the first bytes of an engine's answer."""
-        if must_close or self._service.draining or self._is_last:
+        if must_close or self._service.draining or (self._eof and not self._buffer):
             self._closing = True
         self.write(b"%b%b%b" % (head, b"\r\nconnection: close\r\n\r\n" if self._closing else HEAD_END, data))
 
@@ -261,7 +256,7 @@ class ClientConnection(asyncio.Protocol):
 
     def refuse(self, error: UpstreamError) -> None:
         """Answer 503, or 504 for what took too long, instead of the exchange."""
-        self._closing = self._closing or self._service.draining or self._is_last
+        self._closing = self._closing or self._service.draining or (self._eof and not self._buffer)
         self.write(self.answer(*refusal(error)))
         self.complete(time.monotonic())
 

@@ -92,8 +92,13 @@ class Serving:
         """Decide and lease; the exchange is not started. Raises RefusedRequestError, already accounted for."""
         routing = self.vocabulary.routing(words, self.ratios[words.task].value, arrival)
         exchange = Exchange(client, self, words, routing, head, body, arrival)
+        tracker = self.tracker
+        tracker.arrived(arrival)
         try:
-            self._admit(arrival)
+            if self.draining:
+                raise _later(503, Reason.DRAINING, "this router is stopping; try again")
+            if tracker.in_flight >= self._max_in_flight:
+                raise _later(429, Reason.OVERLOADED, f"{self._max_in_flight} requests are in flight here; try again")
             if not self._place(exchange, arrival):
                 refusal = self._nothing_eligible(routing)
                 if refusal.status < 500 or not self._judgement.relent() or not self._place(exchange, arrival):
@@ -108,14 +113,6 @@ class Serving:
             self._aborts.add(exchange, routing.zero_from)
         self.metrics.dispatch.observe(time.monotonic() - arrival)
         return exchange
-
-    def _admit(self, arrival: float) -> None:
-        tracker = self.tracker
-        tracker.arrived(arrival)
-        if self.draining:
-            raise _later(503, Reason.DRAINING, "this router is stopping; try again")
-        if tracker.in_flight >= self._max_in_flight:
-            raise _later(429, Reason.OVERLOADED, f"{self._max_in_flight} requests are in flight here; try again")
 
     def _place(self, exchange: Exchange, now: float) -> bool:
         """Decide where the exchange goes now and lease a place there; False if nothing is eligible."""
@@ -138,7 +135,8 @@ class Serving:
         if backend is None:
             return False
         self.metrics.decisions[routing.task][backend.model] += 1
-        self._judgement.placed(exchange, backend, view, now)
+        if now >= backend.standing.next_sample:
+            self._judgement.timed(exchange, backend, view, now)
         if self._explanations is not None:
             exchange.explanation = self._explanations[routing.task][backend.model] + self._ring.id_of(number)
         payload = bodies.spliced(exchange.body, words.asked, backend.served)
@@ -223,7 +221,10 @@ class Serving:
 
     def ended(self, exchange: Exchange, now: float) -> None:
         """Judge the backend by its whole answer, which was relayed, and account for it."""
-        self._judgement.answered(exchange, exchange.status, now)
+        if exchange.status == 200 and exchange.sample is None:
+            exchange.backend.standing.good += 1
+        else:
+            self._judgement.answered(exchange, exchange.status, now)
         self._account.ended(exchange, now)
 
     def missed(self, exchange: Exchange, now: float) -> None:
