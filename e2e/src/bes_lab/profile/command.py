@@ -13,13 +13,11 @@ from bes_api.command import Command
 from bes_api.output import prepare_folder, write_whole
 from bes_lab.errors import ProfileError
 from bes_lab.profile.document import as_json, as_yaml, name_of
-from bes_lab.profile.measure import Held, Profiled, profile_engine
+from bes_lab.profile.measure import RESTLESS, Held, Profiled, profile_engine
 from bes_lab.profile.plan import Settings
 from bes_lab.profile.wire import Address
 
 _DEFAULT = Settings()
-RESTLESS = 0.1
-"""Repeats that differ by more say less about the engine than about what else runs."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,8 @@ from bes_lab.profile.forecast import Errors, likelier, rate_for
 from bes_lab.profile.plan import Burst, Due, Settings, bursts_of, lengths_of_check, open_loop
 from bes_lab.profile.wire import Address, Answer, Engine
 
+RESTLESS = 0.1
+"""Repeats that differ by more say less about the engine than about what else runs."""
 Progress = Callable[[int], None]
 """Told of how many requests more have been answered."""
 
