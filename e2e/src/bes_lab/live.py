@@ -3,8 +3,10 @@
 Engines and router are started anew for every run; nothing of the run before is left in a queue.
 """
 
+import contextlib
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +15,10 @@ import numpy as np
 from bes_api.router_config import DirectLoad, PolicyChoice, RulePolicy
 from bes_api.scenario import Scenario
 from bes_lab.clips import Arrivals
+from bes_lab.local.plan import Plan
 from bes_lab.local.policies import name_of
 from bes_lab.local.prometheus import LocalPrometheus
-from bes_lab.local.service import LocalService, Plan
+from bes_lab.local.service import LocalService
 from bes_lab.replay.bodies import bodies_of
 from bes_lab.replay.client import send_all
 from bes_lab.replay.outcomes import Outcomes, Summary, judge, summarize
@@ -46,8 +49,8 @@ class Stage:
     shares: tuple[float, ...] = (1.0,)
     """One router for each, with that share of the requests."""
     share_seed: int = 0
-    outage: bool = False
-    """Prometheus is stopped when the first request is due."""
+    outage_seconds: float | None = None
+    """After so long Prometheus is stopped, and stays so."""
 
     def routers(self) -> Ints:
         """The router of each request."""
@@ -93,17 +96,31 @@ def _run_once(stage: Stage, who: Contender, before: tuple[str, ...]) -> LiveRun:
     bodies = bodies_of(stage.arrivals, stage.scenario.tasks)
     with LocalService(plan) as service:
         service.wait_for_figures()
-        if stage.outage:
-            service.stop_prometheus()
         used = service.cpu_seconds()
         due, to = stage.arrivals.time.tolist(), stage.routers().tolist()
-        measured = send_all(service.urls, due, bodies, DRAIN_SECONDS, to=to)
+        with _outage(service, stage.outage_seconds):
+            measured = send_all(service.urls, due, bodies, DRAIN_SECONDS, to=to)
         service.check()
         cpu = {name: seconds - used[name] for name, seconds in service.cpu_seconds().items()}
         router_p50 = median_of_buckets(service.metrics())
     outcomes = judge(stage.scenario, stage.arrivals, measured)
     summary = summarize(stage.scenario, outcomes, measured)
     return LiveRun(who, outcomes, summary, cpu, router_p50, before)
+
+
+@contextlib.contextmanager
+def _outage(service: LocalService, seconds: float | None) -> Iterator[None]:
+    """Stop Prometheus ``seconds`` from now, while the caller sends."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, service.stop_prometheus)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def median_of_buckets(page: str) -> float:
