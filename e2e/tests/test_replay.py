@@ -8,12 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
 from lab_scenarios import scenario
 
 from bes_api.errors import OutputError
+from bes_api.handover import dump_document
 from bes_lab import clips
 from bes_lab.clips import Arrivals
 from bes_lab.errors import TargetError
@@ -249,3 +251,16 @@ def test_a_run_that_was_late_at_p99_is_invalid_and_says_so(late_rows: int, valid
     summary = summarize(scenario(), judge(scenario(), arrivals(measured.due), measured), measured)
     assert summary.valid is valid
     assert valid or "late by" in summary.invalid_because[0]
+
+
+def test_a_reader_that_leaves_early_costs_no_file(tmp_path: Path) -> None:
+    dump_document(scenario(), tmp_path / "scenario.json")
+    (tmp_path / "trace.csv").write_text("time_seconds\n0\n0.01\n")
+    with server(lambda _: OK) as port:
+        url, place = f"http://127.0.0.1:{port}", str(tmp_path / "out")
+        command = bes("replay", str(tmp_path / "trace.csv"), url, "--service", str(tmp_path / "scenario.json"))
+        played = subprocess.Popen((*command, "--out", place, "--json"), stdout=subprocess.PIPE)
+        assert played.stdout is not None
+        played.stdout.close()
+        played.wait(30)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["replay.json", "replay.png"]

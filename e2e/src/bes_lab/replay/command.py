@@ -84,14 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
     title = (
         f"{arguments.trace}: {arrivals.time.size / max(seconds, 1e-9):.1f} requests/s on average, seed {playing.seed}"
     )
+    if arguments.out is not None:  # before anything is printed: a reader that leaves early costs no file
+        document = {"trace": arguments.trace, "seed": playing.seed, **summary.as_json()}
+        report.write_json(document, arguments.out / "replay.json")
+        report.draw(scenario, outcomes, title, arguments.out / "replay.png")
     if arguments.json:
         print(report.to_json(summary.as_json()), file=sys.stdout)  # noqa: T201 - what --json promises
     else:
         report.print_summary(summary, title, Console())
-    if arguments.out is not None:
-        document = {"trace": arguments.trace, "seed": playing.seed, **summary.as_json()}
-        report.write_json(document, arguments.out / "replay.json")
-        report.draw(scenario, outcomes, title, arguments.out / "replay.png")
     return 0 if summary.valid else INVALID
 
 

@@ -160,17 +160,17 @@ def run(arguments: argparse.Namespace) -> int:
     terms = Terms(*suites, window_seconds=arguments.window, threads=os.cpu_count() or 1)
     evaluation = judge(scenario, arguments.policy, terms, progress)
     report = evaluation.report
+    if arguments.out is not None:
+        names = write(evaluation, arguments.out)
+        progress.print(f"written to {arguments.out}: {', '.join(names)}")
+        if len(names) == 1:
+            progress.print("no pictures: they need matplotlib (install best-effort-serving[lab])")
     if arguments.json:
         sys.stdout.write(report.model_dump_json(indent=2) + "\n")
     else:
         console = Console()
         console.print(policies_table(report), tasks_table(report), *comparisons_tables(report))
         console.print(f"bold: the comparator, best of all rules on validation ({report.comparator})")
-    if arguments.out is not None:
-        names = write(evaluation, arguments.out)
-        progress.print(f"written to {arguments.out}: {', '.join(names)}")
-        if len(names) == 1:
-            progress.print("no pictures: they need matplotlib (install best-effort-serving[lab])")
     return 0
 
 
