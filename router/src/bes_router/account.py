@@ -25,7 +25,7 @@ class Account:
 
     def first_byte(self, exchange: Exchange, now: float) -> None:
         """Note the time to the first token of a stream."""
-        if exchange.words.asked.stream and exchange.status == 200:
+        if exchange.status == 200:
             self._metrics.tasks[exchange.routing.task].first_token.observe(now - exchange.arrival)
 
     def ended(self, exchange: Exchange, now: float) -> None:

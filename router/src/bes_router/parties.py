@@ -50,7 +50,7 @@ class Outcome(Protocol):
         ...
 
     def first_byte(self, exchange: "Exchange", now: float) -> None:
-        """The first byte of a successful answer's body has come."""
+        """The first byte of the body has come, of a request for a stream."""
 
     def usage_seen(self, exchange: "Exchange", tail: bytes) -> None:
         """The last bytes, of a whole answer whose exchange has ``characters``."""

@@ -148,7 +148,8 @@ class Exchange:
         if data:
             self._last = data
             self.first_byte_at = now
-            self._outcome.first_byte(self, now)
+            if self.words.asked.stream:
+                self._outcome.first_byte(self, now)
         self._client.begin(head + self.explanation, until_close, data)
 
     def on_data(self, data: bytes, now: float) -> None:
@@ -159,7 +160,8 @@ class Exchange:
             return
         if not self.first_byte_at:
             self.first_byte_at = now
-            self._outcome.first_byte(self, now)
+            if self.words.asked.stream:
+                self._outcome.first_byte(self, now)
         if self.characters and len(data) < TAIL_BYTES:
             self._last = self._last[-TAIL_BYTES:] + data
         else:

@@ -252,7 +252,8 @@ class ClientConnection(asyncio.Protocol):
         """The exchange's answer is written: read the next request."""
         self.exchange = None
         self._next(now)
-        self._read_on()
+        if self._buffer or self._eof:
+            self._read_on()
 
     def refuse(self, error: UpstreamError) -> None:
         """Answer 503, or 504 for what took too long, instead of the exchange."""
