@@ -108,3 +108,9 @@ def test_every_page_in_docs_is_on_the_index() -> None:
     assert [page.name for page in sorted((ROOT / "docs").glob("*.md")) if f"({page.name})" not in index] == [
         "README.md"
     ]
+
+
+def test_contributing_names_the_command_of_every_recorded_topic() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    topics = {path.stem for path in (ROOT / "docs" / "results").glob("*.json")}
+    assert topics <= set(re.findall(r"^\| ([a-z-]+) \| `", page, flags=re.MULTILINE))
