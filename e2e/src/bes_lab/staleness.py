@@ -1,7 +1,9 @@
 """The suite again with old load figures and several routers: what every policy loses against its own live figure.
 
 The same requests arrive at two or four routers, in equal shares or .7/.1/.1/.1; figures are live, 5 or 15 s old, from
-engines that are scraped one by one. The routers ran before and know their shares; they go on estimating them.
+engines that are scraped one by one. The routers ran before and know their shares; they go on estimating them. A policy
+with old figures is compared with itself with live ones and the same routers. What several routers alone change is
+stated apart: admission counts per router, so that a policy that buries its engines queues more.
 """
 
 import os
@@ -9,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -28,7 +31,7 @@ SPLITS: Mapping[str, tuple[float, ...]] = {
     "4": (0.25, 0.25, 0.25, 0.25),
     "4u": (0.7, 0.1, 0.1, 0.1),
 }
-AGES = (0.0, 5.0, 15.0)
+AGES = (5.0, 15.0)
 LAG_SECONDS = 0.005
 BAR = ">= -1"
 
@@ -75,9 +78,6 @@ class Setting:
         return np.random.default_rng([zlib.crc32(workload.id.encode()), len(SPLITS[self.split])])
 
 
-SETTINGS = tuple(Setting(age, split) for age in AGES for split in SPLITS)
-
-
 def records(
     sample: str,
     evaluation: Evaluation,
@@ -85,15 +85,22 @@ def records(
     bar: float | None,
     made_by: Recorder,
     console: Console,
-    settings: Sequence[Setting] = SETTINGS,
+    splits: Sequence[str] = tuple(SPLITS),
 ) -> Iterator[Record]:
-    """Every setting's records; ``evaluation`` holds the same policies with live load, ``bar`` is the plain suite's."""
-    for setting in settings:
-        console.print(f"{sample}: {setting.words}")
-        outcomes = repeated(evaluation, artifacts, setting)
-        yield from losses(sample, evaluation, outcomes, setting, made_by)
-        if setting.age > 0.0 and "Learned" in evaluation.contestants.policies:
-            yield from against_comparator(sample, evaluation, outcomes, setting, bar, made_by)
+    """Every setting's records; ``evaluation`` holds the same policies with one router, ``bar`` is the plain suite's."""
+    for split in splits:
+        live = Setting(0.0, split)
+        console.print(f"{sample}: {live.words}")
+        reference = repeated(evaluation, artifacts, live)
+        alone = evaluation.report.outcomes
+        yield from losses(sample, evaluation, Pair(reference, alone, "with one router"), live, made_by)
+        for age in AGES:
+            setting = Setting(age, split)
+            console.print(f"{sample}: {setting.words}")
+            outcomes = repeated(evaluation, artifacts, setting)
+            yield from losses(sample, evaluation, Pair(outcomes, reference, "with live figures"), setting, made_by)
+            if "Learned" in evaluation.contestants.policies:
+                yield from against_comparator(sample, evaluation, outcomes, setting, bar, made_by)
 
 
 def repeated(evaluation: Evaluation, artifacts: Sequence[Path], setting: Setting) -> tuple[WorkloadOutcome, ...]:
@@ -105,17 +112,24 @@ def repeated(evaluation: Evaluation, artifacts: Sequence[Path], setting: Setting
     return evaluate(evaluation.subject, policies, workloads, threads=len(os.sched_getaffinity(0)))
 
 
+class Pair(NamedTuple):
+    """Outcomes under a setting, and those that they are compared with."""
+
+    outcomes: tuple[WorkloadOutcome, ...]
+    reference: tuple[WorkloadOutcome, ...]
+    named: str
+
+
 def losses(
     sample: str,
     evaluation: Evaluation,
-    outcomes: tuple[WorkloadOutcome, ...],
+    pair: Pair,
     setting: Setting,
     made_by: Recorder,
 ) -> Iterator[Record]:
-    """Learned policies, the comparator and whichever policy loses most, against their own figures with live load."""
-    live = evaluation.report.outcomes
+    """Learned policies, the comparator and whichever policy loses most, each against itself under the reference."""
     found = {
-        name: compare(name, mean_per_workload(outcomes, name), f"{name}, live", mean_per_workload(live, name))
+        name: compare(name, mean_per_workload(pair.outcomes, name), pair.named, mean_per_workload(pair.reference, name))
         for name in evaluation.contestants.policies
     }
     most = min(found.values(), key=lambda each: each.mean)
@@ -125,8 +139,8 @@ def losses(
         who = f"{each.policy}, which loses most of {len(found)} policies," if what == "most" else each.policy
         yield made_by.record(
             f"{sample}.{setting.id}.{what}",
-            f"{sample}, {setting.words}: {who} against itself with live load and one router, mean of {each.n} "
-            f"workloads (worst {100 * each.worst:.1f}, {each.worst_workload})",
+            f"{sample}, {setting.words}: {who} against itself {pair.named}, mean of {each.n} workloads "
+            f"(worst {100 * each.worst:.1f}, {each.worst_workload})",
             100 * each.mean,
             "points of peak",
             BAR if setting.age > 0.0 else None,
