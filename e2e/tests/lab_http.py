@@ -4,7 +4,9 @@ import http.client
 import json
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,14 @@ class Reply:
         return dict(json.loads(self.body))
 
 
-def ask(port: int, method: str, path: str, document: object | None = None, timeout: float = 20.0) -> Reply:
+def ask(
+    port: int,
+    method: str,
+    path: str,
+    document: object | None = None,
+    timeout: float = 20.0,
+    fields: Mapping[str, str] = MappingProxyType({}),
+) -> Reply:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         connection.connect()
@@ -27,7 +36,7 @@ def ask(port: int, method: str, path: str, document: object | None = None, timeo
         connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         began = time.monotonic()
         body = None if document is None else document if isinstance(document, bytes) else json.dumps(document).encode()
-        connection.request(method, path, body)
+        connection.request(method, path, body, dict(fields))
         answer = connection.getresponse()
         content = answer.read()
         return Reply(answer.status, dict(answer.getheaders()), content, time.monotonic() - began)
