@@ -102,6 +102,25 @@ def test_a_server_that_stalls_does_not_slow_the_schedule() -> None:
     assert (latency > 0.3).sum() >= 15, "everybody who was due in the stall waited, and it is counted"
 
 
+def test_requests_go_to_the_router_that_each_is_meant_for() -> None:
+    counts = [0, 0]
+
+    def counting(place: int) -> Callable[[int], bytes]:
+        def answer(_: int) -> bytes:
+            counts[place] += 1
+            return OK.replace(b"small", b"first" if place == 0 else b"other")
+
+        return answer
+
+    times = [index * 0.005 for index in range(60)]
+    to = [int(index % 3 == 0) for index in range(60)]
+    with server(counting(0)) as one, server(counting(1)) as two:
+        urls = [f"http://127.0.0.1:{one}", f"http://127.0.0.1:{two}"]
+        measured = send_all(urls, times, bodies_of(arrivals(times), scenario().tasks), 2.0, warm=4, to=to)
+    assert counts == [40, 20]
+    assert measured.model == ["other" if place else "first" for place in to]
+
+
 def test_a_server_that_never_answers_leaves_everything_unanswered() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=512) as silent:
         began = time.monotonic()
