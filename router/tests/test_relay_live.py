@@ -432,6 +432,23 @@ async def test_draining_finishes_what_runs_and_accepts_nothing_new() -> None:
 
 
 @live
+async def test_a_request_that_had_begun_to_arrive_is_served_while_draining() -> None:
+    async with rig() as it:
+        half = await it.client()
+        half.raw(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n")
+        half.raw(b'{"prompt": ')
+        await asyncio.sleep(0.02)
+        drained = asyncio.create_task(it.running.drain())
+        await asyncio.sleep(0.02)
+        half.raw(b'"x"}')
+        answer = await half.answer()
+        assert (answer.status, answer.fields["connection"]) == (200, "close")
+        assert await half.closed()
+        assert await drained
+        assert it.errors() == {}
+
+
+@live
 async def test_draining_cuts_off_what_outlasts_the_grace_time() -> None:
     async def endless(_: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(STREAM_HEAD)

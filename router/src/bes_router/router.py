@@ -25,20 +25,12 @@ class Router:
         self.heads = HeadCache()
         self.connections: set[ClientConnection] = set()
         self.metrics = metrics
+        self.draining = False
+        """Every connection is closed after its answer; a request that is here already is served: nobody else has it."""
         self._created = int(started)
-
-    @property
-    def draining(self) -> bool:
-        """Whether every connection is to be closed after its answer."""
-        return self.serving.draining
-
-    def drain(self) -> None:
-        """Refuse what comes from now on."""
-        self.serving.draining = True
 
     def serve(self, serving: Serving, limits: Limits) -> None:
         """Answer with another configuration from the next request on."""
-        serving.draining = self.serving.draining
         self.serving, self.limits, self.metrics = serving, limits, serving.metrics
 
     def opened(self, connection: ClientConnection) -> None:

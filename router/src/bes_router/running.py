@@ -175,7 +175,7 @@ class RunningRouter:
     async def drain(self) -> bool:
         """Stop accepting, finish what runs, cut off what is left after the grace time. True if nothing was cut."""
         router = self.router
-        router.drain()
+        router.draining = True
         if self._servers:
             self._servers[0].close()
         for connection in list(router.connections):

@@ -46,7 +46,6 @@ class Serving:
         log: DecisionLog | None = None,
     ) -> None:
         scenario = config.scenario
-        self.draining = False
         self.metrics = metrics
         self.tracker = tracker
         self.task_names = [task.name for task in scenario.tasks]
@@ -95,8 +94,6 @@ class Serving:
         tracker = self.tracker
         tracker.arrived(arrival)
         try:
-            if self.draining:
-                raise _later(503, Reason.DRAINING, "this router is stopping; try again")
             if tracker.in_flight >= self._max_in_flight:
                 raise _later(429, Reason.OVERLOADED, f"{self._max_in_flight} requests are in flight here; try again")
             if not self._place(exchange, arrival):
