@@ -49,6 +49,16 @@ def test_series_of_one_scrape_add_up_and_older_ones_are_left_out() -> None:
     assert read_answer(result, QUESTION).figures == {0: Figure(999.0, 9.0, 100.0)}
 
 
+def test_nonsense_of_a_worker_counts_while_it_is_among_the_newest_and_no_longer() -> None:
+    for bad in (float("nan"), -1.0):
+        same = [*scraped(A, 999.0, 3, 4, engine="0"), *scraped(A, 999.0, bad, 1, engine="1")]
+        assert read_answer(same, QUESTION).figures == {}
+        assert read_answer(same[::-1], QUESTION).figures == {}
+        older = [*scraped(A, 900.0, bad, 1, pod="before"), *scraped(A, 999.0, 3, 4)]
+        assert read_answer(older, QUESTION).figures == {0: Figure(999.0, 7.0, None)}
+        assert read_answer(older[::-1], QUESTION).figures == {0: Figure(999.0, 7.0, None)}
+
+
 def test_a_counter_of_another_scrape_is_no_counter_of_this_one() -> None:
     result = scraped(A, 999.0, 3, 4)
     result += [series("value:2", A, "70"), series("stamp:2", A, "990.0")]

@@ -67,6 +67,10 @@ async def test_a_figure_meets_own_counts_of_its_own_instant_though_clocks_are_ha
             assert found.counts == [7.0, None]
             assert found.own[0] == 3.0, "not the 8 of now"
             assert found.at[0] == pytest.approx(scraped_at, abs=0.05)
+            await asyncio.sleep(0.3)
+            again = [taken for taken in seen.taken if taken.counts[0] is not None]
+            assert len(again) > 3
+            assert {taken.at[0] for taken in again} == {found.at[0]}, "the same scrape is no new figure"
             assert source.board.coverage(time.monotonic()) == 0.5
             assert "no usable figure of 1 of 2 backends, such as m/1 (instance='127.0.0.1:2'" in source.tally.problem
 
@@ -180,6 +184,36 @@ async def test_a_server_that_drips_or_is_silent_is_given_up_in_time_and_harms_no
             assert problem in source.tally.problem
         server.close()
         await asyncio.sleep(0.3)
+
+
+@live
+async def test_figures_grow_stale_even_while_a_server_keeps_the_thread_waiting() -> None:
+    over = asyncio.Event()
+
+    async def head_without_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            body = answered(_both(time.time()))
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nx: ")
+            while not over.is_set():
+                writer.write(b"x")
+                await asyncio.sleep(0.02)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(head_without_end, "127.0.0.1", 0)
+    fake = FakePrometheus()
+    fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    seen = Seen(2)
+    async with source_at(fake, seen, stale_after_seconds=0.4) as source:
+        await until(lambda: source.board.coverage(time.monotonic()) == 1.0)
+        await until(lambda: seen.taken[-1].counts == [None, None])
+        assert source.tally.errors == 0, "the thread still waits"
+        over.set()
+        await until(lambda: source.tally.errors > 0)
+    server.close()
+    await asyncio.sleep(0.1)
 
 
 def test_nobody_there_is_one_clear_line() -> None:

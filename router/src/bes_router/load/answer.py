@@ -1,7 +1,7 @@
 """What a Prometheus answered, read with suspicion: what makes no sense for one engine leaves that engine unknown."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bes_router.errors import FiguresError
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class _Sum:
-    """All series of one backend and metric that are of its newest instant, added up."""
+    """One series, or all of one backend and metric that are of its newest instant, added up."""
 
     stamp: float
     value: float
@@ -88,25 +88,25 @@ def _number(text: str) -> float:
 def _newest(
     values: Mapping[_Key, float], stamps: Mapping[_Key, float], join_label: str, at: float
 ) -> dict[tuple[str, str], _Sum | None]:
-    """By metric and join value: the newest series' sum; None where one of them makes no sense.
+    """By metric and join value: the newest series' sum; None where that makes no sense.
 
     Series of one instant belong to one scrape (engines number their workers and reasons) and add up; older ones are of
     a backend that was there before, or were scraped by somebody else.
     """
-    sums: dict[tuple[str, str], _Sum | None] = {}
-    for key in sorted(values.keys() | stamps.keys(), key=lambda key: stamps.get(key, math.inf)):
+    found: dict[tuple[str, str], list[_Sum]] = {}
+    for key in values.keys() | stamps.keys():
         number, labels = key
         place = (number, next((value for name, value in labels if name == join_label), ""))
-        value, stamp = values.get(key, math.nan), stamps.get(key, math.nan)
-        if not (math.isfinite(value) and value >= 0.0 and 0.0 <= stamp <= at + SLACK_SECONDS):
-            sums[place] = None
-            continue
-        before = sums.get(place)
-        if place in sums and before is None:
-            continue
-        added = before.value if before is not None and before.stamp == stamp else 0.0
-        sums[place] = _Sum(stamp, added + value)
-    return sums
+        found.setdefault(place, []).append(_Sum(stamps.get(key, math.nan), values.get(key, math.nan)))
+    return {place: _sum_of_newest(series, at) for place, series in found.items()}
+
+
+def _sum_of_newest(series: Sequence[_Sum], at: float) -> _Sum | None:
+    if not all(0.0 <= each.stamp <= at + SLACK_SECONDS for each in series):
+        return None  # which one is the newest cannot be told
+    stamp = max(each.stamp for each in series)
+    values = [each.value for each in series if each.stamp == stamp]
+    return _Sum(stamp, sum(values)) if all(math.isfinite(value) and value >= 0.0 for value in values) else None
 
 
 def _figures(sums: Mapping[tuple[str, str], _Sum | None], question: Question) -> Iterator[tuple[int, Figure]]:
