@@ -19,6 +19,7 @@ from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_lab.errors import TargetError
 from bes_lab.faults.campaign import Campaign, run
+from bes_lab.faults.hostile.bombard import bombard
 from bes_lab.faults.judge import Verdict
 from bes_lab.faults.steps import Step, all_steps
 from bes_lab.local.prometheus import LocalPrometheus, find_prometheus
@@ -52,6 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=50.0, help="requests a second (default %(default)g)")
     parser.add_argument("--seconds", type=float, default=4.0, help="before, during, after each (default %(default)g)")
     parser.add_argument("--seed", type=int, default=1, help="of arrivals (default %(default)d)")
+    parser.add_argument(
+        "--hostile",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="so many hostile requests, and as many hostile answers, after the faults (default %(default)d; 0: none)",
+    )
     parser.add_argument("--folder", type=Path, help="where logs and what clients saw stay (default: nowhere)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the records (default %(default)s)")
     return parser
@@ -62,7 +70,7 @@ def _main(arguments: argparse.Namespace) -> int:
         if not 0.1 <= getattr(arguments, name) <= 1000.0:
             raise TargetError(f"--{name} {getattr(arguments, name):g}: expected 0.1 to 1000")
     scenario = scenario_of(*the_service(arguments.service))
-    steps = _chosen(all_steps(scenario.models[-1].name), arguments.only)
+    steps = _chosen(all_steps(scenario.models[-1].name, scenario.models[-1].max_replicas), arguments.only)
     if steps is None:
         return 0
     prepare_folder("--out", arguments.out)
@@ -73,7 +81,8 @@ def _main(arguments: argparse.Namespace) -> int:
     finally:
         if arguments.folder is None:
             shutil.rmtree(folder, ignore_errors=True)
-    records = records_of(recorder(COMMAND, arguments.seed, PACKAGES), steps, verdicts)
+    made = recorder(COMMAND, arguments.seed, PACKAGES)
+    records = [*records_of(made, steps, verdicts), *_hostile(arguments, made)]
     _say(f"recorded in {write(TOPIC, records, arguments.out)}")
     short = [record for record in records if record.met is False]
     for record in short:
@@ -127,12 +136,46 @@ def records_of(made: Recorder, steps: Sequence[Step], verdicts: Sequence[Verdict
                 "points",
             ),
         ]
+    missed = sum(verdict.hits == 0 for verdict in verdicts)
     for key, claim, figure in (
+        ("missed", "faults that no request met", missed),
         ("spoiled", "answers torn or another request's", sum(each.spoiled for each in verdicts)),
         ("in-flight", "requests still counted in flight afterwards", sum(each.in_flight_after for each in verdicts)),
         ("unaccounted", "requests that clients and routers count differently", sum(v.unaccounted for v in verdicts)),
     ):
         records.append(made.record(f"faults-{key}", f"all {len(verdicts)} faults: {claim}", figure, "", "== 0"))
+    return records
+
+
+def _hostile(arguments: argparse.Namespace, made: Recorder) -> list[Record]:
+    records = []
+    for key, what in (("requests", "hostile requests"), ("answers", "hostile answers of engines")):
+        if not arguments.hostile:
+            break
+        _say(f"{arguments.hostile} {what}")
+        toll = bombard(arguments.hostile, arguments.seed, answers=key == "answers")
+        sent = toll.given if key == "answers" else toll.hostile
+        statuses = ", ".join(f"{count} x {status or 'none'}" for status, count in toll.statuses.most_common())
+        _say(f"    {sent} {what} ({statuses}); good requests: {toll.good}, {toll.refused} of them refused")
+        for line in toll.amiss[:20]:
+            _say(f"    {line[:300]}")
+        figures = (
+            ("crashes", "exceptions in the router", len(toll.crashes)),
+            ("foreign", "requests answered with another's bytes", len(toll.foreign)),
+            ("failed", "good requests without an answer or a clear error", len(toll.failed)),
+            ("improper", "messages that reached an engine and should not", len(toll.improper)),
+            ("leaked", "leases, tasks, descriptors and connections left", sum(toll.leaked.values())),
+        )
+        records.append(made.record(f"hostile-{key}-sent", f"{what} over real sockets", sent, "", ">= 5000"))
+        records += [
+            made.record(f"hostile-{key}-{name}", f"{what}: {claim}", figure, "", "== 0")
+            for name, claim, figure in figures
+        ]
+        records.append(
+            made.record(
+                f"hostile-{key}-serves", f"{what}: the router serves after", float(toll.serves_after), "", "== 1"
+            )
+        )
     return records
 
 

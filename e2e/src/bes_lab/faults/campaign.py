@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bes_api.router_config import DeadlineAwarePolicy, DirectLoad, LearnedPolicy, RouterConfig
 from bes_api.scenario import Scenario
-from bes_lab.faults.judge import Moments, Verdict, judge
+from bes_lab.faults.judge import Afterwards, Moments, Verdict, judge
 from bes_lab.faults.seen import Seen
 from bes_lab.faults.steps import Step
 from bes_lab.faults.system import System
@@ -81,11 +81,13 @@ def carry_out(system: System, campaign: Campaign, step: Step, seed: int) -> Verd
     living = [router for router in system.routers if router != step.ends_router]
     counted = [system.figures(router).requests for router in living]
     with system.clients(campaign.rate, seed) as seen:
+        system.wait_for_all()
         time.sleep(campaign.before_seconds)
         began = time.monotonic()
         step.begin(system)
         begun = time.monotonic()
         time.sleep(campaign.hold_seconds * step.hold_factor)
+        hits = None if step.strikes is None else system.hits(system.engine(*step.strikes))
         ending = time.monotonic()
         step.end(system)
         moments = Moments(began, begun, ending, time.monotonic())
@@ -95,7 +97,7 @@ def carry_out(system: System, campaign: Campaign, step: Step, seed: int) -> Verd
     unaccounted = sum(
         abs(after - before - sent_to(seen, router)) for router, before, after in zip(living, counted, now, strict=True)
     )
-    return judge(step, campaign.scenario, seen, moments, in_flight, unaccounted)
+    return judge(step, campaign.scenario, seen, moments, Afterwards(in_flight, unaccounted, hits))
 
 
 def sent_to(seen: Sequence[Seen], router: int) -> int:
@@ -119,6 +121,6 @@ def _line(verdict: Verdict) -> str:
     notes = "".join(f"\n      {note}" for note in verdict.notes)
     return (
         f"    {kinds}; failed {verdict.failed}, excused {verdict.excused}, spoiled {verdict.spoiled}, unaccounted "
-        f"{verdict.unaccounted}, in flight {verdict.in_flight_after:g}; performance "
+        f"{verdict.unaccounted}, in flight {verdict.in_flight_after:g}, hits {verdict.hits}; performance "
         f"{' -> '.join(f'{figure:.1f}' for figure in figures)}{notes}"
     )

@@ -21,6 +21,15 @@ class Moments:
 
 
 @dataclass(frozen=True)
+class Afterwards:
+    """The routers' word after the clients had ended. ``hits``: of an engine's fault; None where none is counted."""
+
+    in_flight: float
+    unaccounted: int
+    hits: int | None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """One fault's figures. ``failed`` leaves out what the fault excuses, which ``excused`` counts."""
 
@@ -34,6 +43,7 @@ class Verdict:
     spoiled: int
     in_flight_after: float
     unaccounted: int
+    hits: int | None
     seconds_to_take_effect: float
     seconds_to_return: float
     performance_before: float
@@ -46,10 +56,8 @@ class Verdict:
         return asdict(self)
 
 
-def judge(
-    step: Step, scenario: Scenario, seen: Sequence[Seen], moments: Moments, in_flight: float, unaccounted: int
-) -> Verdict:
-    """See the module. ``in_flight`` and ``unaccounted`` are the routers' word after the clients had ended."""
+def judge(step: Step, scenario: Scenario, seen: Sequence[Seen], moments: Moments, after: Afterwards) -> Verdict:
+    """See the module."""
     bad = [each for each in seen if each.kind is not Kind.ANSWERED]
     excused = [each for each in bad if _excused(step, each, moments)]
     during = [each for each in seen if moments.began <= each.due < moments.ended]
@@ -62,8 +70,9 @@ def judge(
         failed=len(bad) - len(excused),
         excused=len(excused),
         spoiled=sum(each.kind in SPOILED for each in seen),
-        in_flight_after=in_flight,
-        unaccounted=unaccounted,
+        in_flight_after=after.in_flight,
+        unaccounted=after.unaccounted,
+        hits=after.hits,
         seconds_to_take_effect=moments.begun - moments.began,
         seconds_to_return=moments.ended - moments.ending,
         performance_before=performance(scenario, (each for each in seen if each.due < moments.began)),

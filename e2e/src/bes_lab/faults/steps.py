@@ -3,9 +3,8 @@
 import json
 import shutil
 import signal
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from bes_api.config_map import PASSPORT, WEIGHTS
@@ -15,8 +14,9 @@ from bes_lab.errors import StartError
 from bes_lab.faults.system import System
 
 Act = Callable[[System], None]
-SETTLE_SECONDS = 0.3
 VICTIM_GPU = 1
+_STATES = frozenset({"refuse", "slow", "loading", "frozen-metrics"})
+"""Faults that do not count requests."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,13 @@ class Step:
     needs_prometheus: bool = False
     needs_artifact: bool = False
     hold_factor: float = 1.0
-    settings: Mapping[str, object] = field(default_factory=dict)
+    strikes: tuple[str, int] | None = None
+    """The engine whose requests are to be hit: a fault that met none of them shows nothing."""
 
 
-def all_steps(model: str) -> list[Step]:
-    """In the order in which they are made; ``model``: whose first engine misbehaves."""
-    return [*_processes(), *_deliveries(), *_figures(), *_engine(model)]
+def all_steps(model: str, replicas: int) -> list[Step]:
+    """In the order in which they are made; ``model``: whose engines misbehave, one after the other."""
+    return [*_processes(), *_deliveries(), *_figures(), *_engine(model, replicas)]
 
 
 def _nothing(_: System) -> None:
@@ -244,7 +245,7 @@ def _figures() -> list[Step]:
     ]
 
 
-def _engine(model: str) -> list[Step]:
+def _engine(model: str, replicas: int) -> list[Step]:
     kinds: list[tuple[str, str, str, dict[str, object]]] = [
         ("refuse", "refuses connections, as while it loads", "begun", {"for_seconds": 2.0}),
         ("stall", "accepts and never answers", "silent", {}),
@@ -261,14 +262,16 @@ def _engine(model: str) -> list[Step]:
         ("length-and-chunked", "states a length and chunks", "none", {}),
     ]
 
-    def step(name: str, what: str, excuses: str, settings: Mapping[str, object]) -> Step:
+    def step(number: int, name: str, what: str, excuses: str, settings: Mapping[str, object]) -> Step:
+        replica = number % replicas
+
         def begin(system: System) -> None:
-            system.misbehave(system.engine(model, 0), **{"kind": name, **settings})
+            system.misbehave(system.engine(model, replica), **{"kind": name, **settings})
 
         def end(system: System) -> None:
-            time.sleep(SETTLE_SECONDS)
-            system.behave(system.engine(model, 0))
+            system.behave(system.engine(model, replica))
 
-        return Step(f"engine-{name}", f"an engine {what}", begin, end, excuses=excuses, settings=settings)
+        title = f"an engine {what}"
+        return Step(f"engine-{name}", title, begin, end, excuses, strikes=None if name in _STATES else (model, replica))
 
-    return [step(*each) for each in kinds]
+    return [step(number, *each) for number, each in enumerate(kinds)]

@@ -24,6 +24,8 @@ from bes_lab.local.plan import Plan
 from bes_lab.local.service import LocalService
 
 LOOK_SECONDS = 0.02
+RETURN_SECONDS = 60.0
+"""A backend that failed is kept out for 5 s, for twice as long after each relapse, and then for a trial."""
 NOTICE_SECONDS = 10.0
 """A router looks into its folders every second; this machine may be busy."""
 
@@ -80,7 +82,20 @@ class System:
 
     def behave(self, engine: EngineAddress) -> None:
         """End its faults, where they have not ended by themselves."""
-        self.until(lambda: _command(engine, "DELETE"), f"{engine.model} took a command")
+        self.until(lambda: bool(_command(engine, "DELETE")), f"{engine.model} took a command")
+
+    def hits(self, engine: EngineAddress) -> int:
+        """Requests that its present faults hit."""
+        return sum(int(fault["hits"]) for fault in json.loads(_command(engine, "GET"))["faults"])
+
+    def wait_for_all(self) -> None:
+        """Wait until no router keeps a backend out: one that is out cannot be seen to fail."""
+        count = sum(len(gpu.engines) for gpu in self.service.addresses)
+        self.until(
+            lambda: all(self.figures(router).values["bes_router_backend_ready"] >= count for router in self.routers),
+            "every backend was let in again",
+            RETURN_SECONDS,
+        )
 
     def figures(self, router: int) -> Figures:
         """What its metrics page says now. Raises OSError where it does not run."""
@@ -143,7 +158,7 @@ def clients_command(order: Path) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "bes_lab.faults.traffic", str(order))
 
 
-def _command(engine: EngineAddress, method: str, body: bytes | None = None) -> bool:
+def _command(engine: EngineAddress, method: str, body: bytes | None = None) -> bytes:
     connection = http.client.HTTPConnection(engine.host, engine.port, timeout=2.0)
     try:
         connection.request(method, "/emulated/fault", body)
@@ -151,6 +166,6 @@ def _command(engine: EngineAddress, method: str, body: bytes | None = None) -> b
         said = answer.read()
         if answer.status != 200:
             raise ValueError(f"an engine refused a command: {said.decode('utf-8', 'replace')}")
-        return True
+        return said
     finally:
         connection.close()
