@@ -178,6 +178,15 @@ def test_a_first_token_deadline_looks_at_the_first_token() -> None:
     assert one(with_task(scenario, **late, measure=Measure.COMPLETION), at_instants([0.0])).reward[0] == 0.0
 
 
+def test_an_answer_whose_first_token_came_in_time_is_not_aborted() -> None:
+    prefill = idle_latency(catalogue_of(one_gpu(DECODE_TEN)), 0, 128, 1)
+    late = {"full_until_seconds": 1.01 * prefill, "zero_from_seconds": 1.01 * prefill, "on_miss": OnMiss.ABORT}
+    outcomes = one(with_task(one_gpu(DECODE_TEN), **late, measure=Measure.FIRST_TOKEN), at_instants([0.0]))
+    assert (outcomes.status[0], outcomes.reward[0]) == (FINISHED, 1.0)
+    outcomes = one(with_task(one_gpu(DECODE_TEN), **late, measure=Measure.COMPLETION), at_instants([0.0]))
+    assert (outcomes.status[0], outcomes.reward[0]) == (ABORTED, 0.0)
+
+
 @pytest.mark.parametrize(
     ("on_miss", "all_of_them", "how"),
     [(OnMiss.FINISH, False, FINISHED), (OnMiss.ABORT, False, ABORTED), (OnMiss.FINISH, True, ABORTED)],

@@ -57,6 +57,7 @@ def simulation_of(batch: Batch, index: int) -> kernel.Simulation:
             fleet.prompt[index],
             fleet.output[index],
             fleet.abort_at[index],
+            fleet.first_saves[index],
             fleet.first_at[index],
             fleet.following[index],
             fleet.head[index],

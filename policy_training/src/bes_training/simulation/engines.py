@@ -188,6 +188,8 @@ def join_prefilled(state: EngineState, engine: int, now: float) -> None:
     for place in range(state.prefill_count[engine]):
         slot = state.prefill[base + place]
         state.first_at[slot] = now
+        if state.first_saves[slot] and state.abort_at[slot] > now:
+            state.abort_at[slot] = inf
         if state.output[slot] <= 1:
             state.kv_used[engine] -= state.prompt[slot] + state.output[slot]
             report(state, slot, FINISHED)

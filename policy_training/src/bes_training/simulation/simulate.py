@@ -74,6 +74,7 @@ def new_simulation(
         prompt=np.append(workload.prompt_tokens, 0),
         output=np.append(workload.output_tokens, 0),
         abort_at=np.append(expires, inf),
+        first_saves=np.append(np.asarray(catalogue.first_token)[workload.task], 0),
         first_at=np.full(count + 1, inf),
         following=np.full(count + 1, -1),
         done=np.zeros(count + 1, dtype=np.int64),

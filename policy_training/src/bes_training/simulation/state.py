@@ -14,6 +14,7 @@ class EngineState(NamedTuple):
     prompt: MutableInts  # [N] tokens
     output: MutableInts  # [N] tokens
     abort_at: MutableFloats  # [N] instant from which the request is aborted; infinity: never
+    first_saves: MutableInts  # [N] 1 = the first token is what the deadline is about: with it no abort is due any more
     first_at: MutableFloats  # [N] instant of the first token
     following: MutableInts  # [N] the next slot in the same waiting queue, or -1
     head: MutableInts  # [E] first waiting slot, or -1
@@ -49,6 +50,7 @@ def new_engine_state(catalogue: Catalogue, capacity: int) -> EngineState:
         prompt=[0] * capacity,
         output=[0] * capacity,
         abort_at=[inf] * capacity,
+        first_saves=[0] * capacity,
         first_at=[inf] * capacity,
         following=[-1] * capacity,
         head=[-1] * engines,
