@@ -6,10 +6,12 @@ another request, cannot be told from one that answers that request: no client of
 
 import json
 import random
+import re
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-EVIL = "evil"
+EVIL = re.compile(rb"evil-(\d+)-([0-9a-f]{8})")
 _OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
 _EVENTS = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -28,13 +30,18 @@ def hostile_answer(number: int, seed: int, attempt: int) -> Reply:
     """What an engine says to the ``number``-th hostile prompt, the ``attempt``-th time that it is asked."""
     chance = random.Random(f"{seed}-answer-{number}-{attempt}")
     family = chance.choices(tuple(FAMILIES), [weight for weight, _ in FAMILIES.values()])[0]
-    data = FAMILIES[family][1](chance, f"{EVIL} {number}".encode())
+    data = FAMILIES[family][1](chance, marker_of(number))
     pause = chance.choice((0.0, 0.0, 0.0, 0.0, 0.002, 0.05)) if family in _MAY_BE_SLOW else 0.0
     pieces: tuple[bytes, ...] = (data,)
     if pause and len(data) > 2:
         at = sorted(chance.sample(range(1, len(data)), min(3, len(data) - 1)))
         pieces = tuple(data[a:b] for a, b in zip([0, *at], [*at, len(data)], strict=True))
     return Reply(family, pieces, pause, chance.choice(("keep", "close", "close", "reset")))
+
+
+def marker_of(number: int) -> bytes:
+    """What the answer to a hostile prompt repeats; its checksum tells another's marker from a spoilt one."""
+    return b"evil-%d-%08x" % (number, zlib.crc32(b"%d" % number))
 
 
 def whole(marker: bytes, *fields: bytes) -> bytes:

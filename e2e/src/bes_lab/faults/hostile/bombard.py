@@ -21,7 +21,7 @@ import uvloop
 
 from bes_api.router_config import BackendAddress, DirectLoad, Limits, RouterConfig, StaticPolicy
 from bes_api.scenario import Batching, LatencyProfile, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
-from bes_lab.faults.hostile.answers import EVIL
+from bes_lab.faults.hostile.answers import EVIL, marker_of
 from bes_lab.faults.hostile.echo import Echo
 from bes_lab.faults.hostile.requests import Hostile, Then, hostile_request, request
 from bes_router.decider import load
@@ -176,17 +176,16 @@ async def _provoke(running: RunningRouter, toll: Toll, number: int) -> None:
 
 
 def _another(body: bytes, number: int) -> bool:
-    found = {word.split(b'"')[0].split(b"\\")[0] for word in body.split(f"{EVIL} ".encode())[1:]}
-    numbers = {bytes(each[: len(str(number)) + 1]) for each in found}
-    mine = str(number).encode()
-    return any(each.isdigit() and not (each.startswith(mine) or mine.startswith(each)) for each in numbers)
+    """Whether it holds the marker of another hostile prompt."""
+    found = {(int(each[1]), each[0]) for each in EVIL.finditer(body)}
+    return any(other != number and marker == marker_of(other) for other, marker in found)
 
 
 async def _good(running: RunningRouter, toll: Toll, marker: str) -> None:
     """Ask and look whether the answer is this request's."""
     status, body = await _asked(running, marker, stream=random.random() < 0.5)
     toll.good += 1
-    if status == 200 and f'"{marker}"'.encode() in body and body.count(b"good-") <= 3 and EVIL.encode() not in body:
+    if status == 200 and f'"{marker}"'.encode() in body and body.count(b"good-") <= 3 and not EVIL.search(body):
         return
     if status in (429, 503, 504) and b'"error"' in body:
         toll.refused += 1
