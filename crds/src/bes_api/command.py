@@ -2,10 +2,14 @@
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points, version
+from types import FrameType
+from typing import NoReturn
 
 from bes_api.errors import BestEffortError, MissingExtraError, OutputError
 from bes_api.output import FULL, unwritable
@@ -14,6 +18,11 @@ ENTRY_POINT_GROUP = "best_effort_serving.commands"
 DISTRIBUTION = "best-effort-serving"
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 PIPE_CLOSED = 141  # 128 + SIGPIPE
+TERMINATED = 143  # 128 + SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a command as Ctrl-C does, so that whatever it had started or half written goes with it."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +62,16 @@ LISTINGS: Mapping[str, Listing] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bes``; the exit code is the subcommand's, 2 for what the caller can mend, 3 for a missing extra."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     try:
-        return _dispatch(arguments, found)
+        _end_on_sigterm()
+        return _dispatch(arguments, {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)})
     except BestEffortError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the one place that speaks to the caller
         return error.exit_code
-    except KeyboardInterrupt:
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        ended = isinstance(interrupt, Terminated)
+        print(f"bes: {'ended by SIGTERM' if ended else 'interrupted'}", file=sys.stderr)  # noqa: T201 - as above
+        return TERMINATED if ended else INTERRUPTED
     except BrokenPipeError:  # whoever read our output has left (`bes ... | head`): no fault, nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
@@ -69,6 +80,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(unwritable(error.filename or "the output", error), file=sys.stderr)  # noqa: T201 - as above
         return OutputError.exit_code
+
+
+def _end_on_sigterm() -> None:
+    """Commands that serve until they are told to stop put a handler of their own in its place."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def _dispatch(arguments: list[str], found: Mapping[str, EntryPoint]) -> int:

@@ -4,6 +4,7 @@ Bytes of an answer are handed on as they came; httptools reads along only to fin
 """
 
 import asyncio
+import re
 import socket
 import struct
 import time
@@ -17,6 +18,9 @@ from bes_router.errors import Reason, UpstreamError
 from bes_router.http1 import HEAD_END
 
 MAX_HEAD_BYTES = 64 * 1024
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})")
+_BODYLESS = frozenset({204, 304})
+_ENDLESS = 1 << 62
 _LINGER_NOT = struct.pack("ii", 1, 0)
 _NOT_RELAYED = (b"\r\nconnection:", b"\r\nkeep-alive:", b"\r\nproxy-connection:")
 
@@ -64,6 +68,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._complete = False
         self._keep = False
         self._framings = 0  # content-length and transfer-encoding fields seen
+        self._left = _ENDLESS  # bytes of the body still to come, where the head says how many
+        self._tail = b""  # the last bytes of a chunked body
         self._status = 0
         self._interims = 0  # 1xx answers before the one that counts
 
@@ -151,10 +157,23 @@ class UpstreamConnection(asyncio.Protocol):
                 return
             if not self._tell_head(waiting, now):
                 return
+        elif self._is_surplus(data):
+            self._break(Reason.BAD_RESPONSE, "bytes follow the engine's answer")
+            return
         else:
             waiting.on_data(data, now)
         if self._complete and self._waiting is waiting:
             self._finish(waiting, self._keep, now)
+
+    def _is_surplus(self, data: bytes) -> bool:
+        """Whether ``data`` goes beyond the answer's end: httptools reads over line ends there, and says nothing."""
+        if self._left < _ENDLESS:
+            self._left -= len(data)
+            return self._left < 0
+        self._tail = tail = data[-6:] if len(data) >= 6 else (self._tail + data)[-6:]
+        if not self._complete:
+            return False
+        return not tail.endswith(b"\r\n\r\n") or tail == b"\r\n\r\n\r\n"
 
     def _tell_head(self, waiting: Answered, now: float) -> bool:
         """Pass on the head and what came with it; False where the answer is refused."""
@@ -167,6 +186,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._framings = names.count(b"\r\ncontent-length:") + names.count(b"\r\ntransfer-encoding:")
         if not found or self._framings > 1 or self._interims:
             self._break(Reason.BAD_RESPONSE, "the engine's answer has an ambiguous head")
+            return False
+        length = _LENGTH.search(names)
+        if self._status in _BODYLESS:
+            self._left = 0
+        elif length is not None:
+            self._left = int(length[1])
+        if self._is_surplus(data):
+            self._break(Reason.BAD_RESPONSE, "bytes follow the engine's answer")
             return False
         if not head.startswith(b"HTTP/1.1 ") or b"connection:" in names or b"\r\nkeep-alive:" in names:
             line, *fields = head.split(b"\r\n")
