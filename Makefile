@@ -7,7 +7,7 @@ ENVIRONMENT = $(or $(PYTHON),$(error Python 3.11 or newer is not on the PATH; na
 	requirements/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint bench results .venv .venv-training .venv-bench .venv-engine prometheus
+.PHONY: help demo test test-quick lint bench results .venv .venv-training .venv-bench .venv-engine prometheus faults fuzz soak
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -27,6 +27,17 @@ lint: .venv ## style, types, arrows between the rooms, guards of the house
 
 bench: .venv-bench ## measure router, decision, simulator and learner; records go to docs/results
 	.venv-bench/bin/bes bench all
+
+faults: .venv prometheus ## break a service under load in every way, then 5,000 hostile requests and answers; records
+	.venv/bin/python -m bes_lab.faults
+
+FUZZ_SECONDS ?= 600
+fuzz: .venv ## fuzz the router's parsers, guided by coverage, for FUZZ_SECONDS (600); records
+	.venv/bin/python -m bes_lab.fuzz --seconds $(FUZZ_SECONDS)
+
+SOAK_MINUTES ?= 20
+soak: .venv prometheus ## one router under load with a fault every 10 s for SOAK_MINUTES (20); records
+	.venv/bin/python -m bes_lab.soak --minutes $(SOAK_MINUTES)
 
 results: .venv ## every recorded claim as one table, what falls short on top; pages that quote them are rewritten
 	.venv/bin/python -m bes_lab.pages

@@ -1,10 +1,11 @@
-"""Ctrl-C and SIGTERM in every long command: a clear exit code, at most a line, and nothing left running or half written.
+"""Ctrl-C and SIGTERM in every long command: a clear exit code, a line, and nothing left running or half written.
 
 And a training whose disk is full, as far as a test can make one: files may not grow beyond a limit (EFBIG, which the
 system gives where it would give ENOSPC on a full disk).
 """
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -83,13 +84,15 @@ def command_of(name: str, folder: Path, engine: str) -> tuple[tuple[str, ...], s
     """Arguments, what it says once it is at work, and its exit codes after SIGINT and SIGTERM."""
     dump_document(scenario(), folder / "scenario.json")
     RouterConfig(service="s", scenario=scenario(), policy=StaticPolicy(model="small")).write(folder / "router.json")
+    text = Path(PAPER).read_text(encoding="utf-8")
+    (folder / "one.yaml").write_text(re.sub(r"(gpus|replicas): 4", r"\1: 1", text), encoding="utf-8")
     (folder / "trace.csv").write_text("time_seconds\n" + "".join(f"{i * 0.5}\n" for i in range(200)))
     ended = (130, 143)
     return {
         "train": (("train", PAPER, "--out", "out", "--seeds", "1", "--learner", "Evolution"), "", ended),
         "evaluate": (("evaluate", PAPER, "--out", "out"), "", ended),
         "demo": (("demo", "--service", PAPER, "--out", "out", "--no-prometheus"), "training", ended),
-        "local": (("local", "up", PAPER, "--port", "0"), "curl", (0, 0)),
+        "local": (("local", "up", "one.yaml", "--port", "0"), "curl", (0, 0)),
         "replay": (("replay", "trace.csv", engine, "--model", "small", "--out", "out"), "", ended),
         "profile": (("profile", engine, "--model", "small", "--repeats", "50", "--out", "p.yaml"), "", ended),
         "engine": (("engine", "scenario.json"), "GPU 0", (0, 0)),

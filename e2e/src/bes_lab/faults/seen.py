@@ -49,6 +49,8 @@ class Seen(Frozen):
     kind: Kind = Kind.LOST
     model: str = ""
     note: str = ""
+    reached: bool = True
+    """Whether any router took the connection."""
 
 
 SEEN = TypeAdapter(list[Seen])

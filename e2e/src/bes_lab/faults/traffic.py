@@ -10,19 +10,21 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import cast
 
 import httptools
 import uvloop
 
-from bes_api.handover import load_document
+from bes_api.handover import dump_document, load_document
 from bes_api.output import write_whole
 from bes_api.scenario import Frozen
 from bes_lab.faults.seen import SEEN, Kind, Seen, body_of, kind_of, prompt_of
 from bes_lab.replay.measured import Target
 
 IDLE_SECONDS = 10.0
+MOST_NOTES = 30
 
 
 class Order(Frozen):
@@ -36,6 +38,18 @@ class Order(Frozen):
     streamed: float = 0.5
     seed: int = 0
     timeout_seconds: float = 10.0
+    tally: bool = False
+    """Only count: what single requests saw would fill the memory in a long run."""
+
+
+class Tally(Frozen):
+    """Requests by router and by how they ended, and what was said in the first of those that were not answered."""
+
+    sent: dict[str, int]
+    kinds: dict[str, int]
+    notes: tuple[str, ...]
+    late_seconds: float
+    """Of the latest send, after its due instant."""
 
 
 class _Line(asyncio.Protocol):
@@ -126,6 +140,25 @@ class Traffic:
         self._idle: list[list[_Line]] = [[] for _ in order.urls]
         self._tasks: set[asyncio.Task[None]] = set()
         self.seen: list[Seen] = []
+        self._sent: Counter[str] = Counter()
+        self._kinds: Counter[str] = Counter()
+        self._notes: list[str] = []
+        self._late = 0.0
+
+    @property
+    def tally(self) -> Tally:
+        """What it came to."""
+        return Tally(sent=dict(self._sent), kinds=dict(self._kinds), notes=tuple(self._notes), late_seconds=self._late)
+
+    def _note(self, seen: Seen) -> None:
+        if not self._order.tally:
+            self.seen.append(seen)
+            return
+        self._sent[str(seen.router) if seen.reached else "none"] += 1
+        self._kinds[seen.kind] += 1
+        self._late = max(self._late, seen.sent - seen.due)
+        if seen.kind is not Kind.ANSWERED and len(self._notes) < MOST_NOTES:
+            self._notes.append(f"{seen.kind} {seen.status}: {seen.note}")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Send until ``stop``, then wait for what is open."""
@@ -158,7 +191,7 @@ class Traffic:
         line, router = await self._line(asked.router)
         sent = time.monotonic()
         if line is None:
-            self.seen.append(asked.model_copy(update={"sent": sent, "ended": sent, "note": "no router listens"}))
+            self._note(asked.model_copy(update={"sent": sent, "ended": sent, "reached": False}))
             return
         target = self._targets[router]
         head = f"POST {target.path} HTTP/1.1\r\nhost: {target.host}\r\ncontent-type: application/json\r\n"
@@ -177,7 +210,7 @@ class Traffic:
                 line.close()
         found = {"router": router, "sent": sent, "began": line.began, "ended": time.monotonic()}
         more = {"status": line.status, "kind": kind, "model": line.model, "note": note}
-        self.seen.append(asked.model_copy(update={**found, **more}))
+        self._note(asked.model_copy(update={**found, **more}))
 
     def _judged(self, asked: Seen, line: _Line) -> Kind:
         return kind_of(line.status, asked.stream, line.body, prompt_of(asked.number, self._order.seed))
@@ -207,6 +240,9 @@ async def _serve(order: Order) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     traffic = Traffic(order)
     await traffic.run(stop)
+    if order.tally:
+        dump_document(traffic.tally, order.out)
+        return
     write_whole(order.out, SEEN.dump_json(sorted(traffic.seen, key=lambda seen: seen.number)).decode())
 
 
