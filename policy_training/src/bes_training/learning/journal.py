@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from bes_api.errors import BestEffortError
+from bes_api.output import write_whole
 from bes_training.evolution.search import Found
 
 JOURNAL = "training.json"
@@ -72,9 +73,7 @@ class Journal:
 
     def _write(self) -> None:
         content = {"identity": self._identity, "stages": self._stages, "seconds": self._seconds}
-        part = self._path.with_suffix(".part")
-        part.write_text(json.dumps(content), encoding="utf-8")
-        part.replace(self._path)
+        write_whole(self._path, json.dumps(content))
 
     def _read(self) -> tuple[dict[str, Any], dict[str, float]]:
         try:

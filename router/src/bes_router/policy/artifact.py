@@ -16,6 +16,7 @@ from safetensors.numpy import save as save_tensors
 from bes_api.config_map import MAX_ARTIFACT_BYTES, PASSPORT, WEIGHTS, read_files
 from bes_api.errors import ConfigurationError
 from bes_api.handover import parse_document
+from bes_api.output import whole_file
 from bes_api.passport import Passport
 from bes_api.scenario import Scenario
 from bes_router.policy import candidates, paper
@@ -40,12 +41,10 @@ def digest_of(content: bytes) -> str:
 
 
 def write_artifact(folder: Path, passport: Passport, tensors: Mapping[str, NDArray[np.floating[Any]]]) -> Passport:
-    """Write both files (passport last) and return the passport with the weights' digest in it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write both files (passport last) and return the passport with the weights' digest in it. Raises OutputError."""
     content = save_tensors({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
-    part = folder / (WEIGHTS + ".part")
-    part.write_bytes(content)
-    part.replace(folder / WEIGHTS)
+    with whole_file(folder / WEIGHTS) as part:
+        part.write_bytes(content)
     stamped = passport.model_copy(update={"weights_sha256": digest_of(content)})
     stamped.write(folder / PASSPORT)
     return stamped
