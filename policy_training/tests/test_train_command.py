@@ -37,7 +37,7 @@ def test_a_folder_that_is_a_file_is_refused_before_anything_is_trained(
     assert (tmp_path / "out").read_text() == "here already"
 
 
-def test_a_damaged_journal_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "training.json").write_text(json.dumps({"identity": "another", "stages": {}}))
+def test_the_journal_of_another_training_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "training.json").write_text(json.dumps({"identity": "another", "stages": {}, "seconds": {}}))
     assert main(["train", str(EXAMPLE), "--out", str(tmp_path), "--decisions", "1000"]) == 2
     assert "belongs to another scenario or other settings" in capsys.readouterr().err
