@@ -122,6 +122,7 @@ def test_with_json_the_first_line_is_a_document_and_everything_else_goes_to_stde
     assert said["urls"][0] in said["curl"]
     assert said["logs"] == str(tmp_path / "logs")
     assert (rest, process.returncode) == ("", 0)
+    assert explained.startswith("starting 1 emulated GPUs, then the router")
     assert "Every engine is emulated" in explained
 
 
@@ -162,6 +163,10 @@ def test_a_port_that_is_taken_is_one_clear_error_and_nothing_is_left(
     [
         ("NoSuch", "expected a rule (DeadlineAware, Priced, Threshold) or a model (opt-125m, opt-1.3b, opt-6.7b)"),
         ("Priced/Nowhere", "expected one of LeastLoaded, LeastFinish, Bunched"),
+        (
+            "build/not-trained/policy",
+            "the folder of an artifact, or an installed policy's name; there is no such folder",
+        ),
     ],
 )
 def test_an_unknown_policy_is_one_line(small_service: Path, policy: str, says: str) -> None:
@@ -191,7 +196,7 @@ def test_an_argument_that_cannot_be_used_is_one_line(small_service: Path, flag: 
 def test_a_child_that_never_gets_ready_is_named_with_its_log(tmp_path: Path) -> None:
     with Children() as children:
         children.start("slow", ("sh", "-c", "echo warming; exec sleep 30"), tmp_path / "slow.log")
-        with pytest.raises(StartError, match=r"it was ready not within 0.3 s[\s\S]*warming"):
+        with pytest.raises(StartError, match=r"gave up after 0.3 s of waiting until it was ready[\s\S]*warming"):
             children.wait_until(lambda: False, "it was ready", 0.3)
 
 

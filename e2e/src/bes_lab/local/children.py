@@ -130,7 +130,7 @@ class Children:
                     raise StartError(how)
             if time.monotonic() > limit:
                 tails = "\n".join(f"{child.log}:\n{child.tail()}" for child in self._children)
-                raise StartError(f"{what} not within {timeout_seconds:g} s\n{tails}")
+                raise StartError(f"gave up after {timeout_seconds:g} s of waiting until {what}\n{tails}")
             time.sleep(0.01)
 
     def end(self) -> None:

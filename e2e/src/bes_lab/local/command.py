@@ -5,6 +5,7 @@ import contextlib
 import json
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--policy",
         metavar="NAME|FOLDER",
         help="instead of the service's: a rule (DeadlineAware, Priced, Threshold) or a model, with /PLACEMENT if "
-        "wanted, or an artifact's folder",
+        "wanted, an artifact's folder, or an installed policy's name",
     )
     up.add_argument(
         "--logs",
@@ -105,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.routers,
             clients_of(service),
         )
+        sys.stderr.write(f"starting {len(scenario.gpus)} emulated GPUs, then the router: some seconds ...\n")
         try:
             with LocalService(plan) as running:
                 console = Console(highlight=False, soft_wrap=True, stderr=arguments.json)

@@ -39,20 +39,23 @@ def choice_of(text: str, scenario: Scenario) -> PolicyChoice:
         return artifact_choice(Path(text))
     name, _, place = text.partition("/")
     models = [model.name for model in scenario.models]
-    try:
-        placement = Placement(place) if place else Placement.LEAST_LOADED
-    except ValueError:
-        raise TargetError(f"policy {text}: placement {place!r}: expected one of {', '.join(Placement)}") from None
     if name in models:
-        return StaticPolicy(model=name, placement=placement)
+        return StaticPolicy(model=name, placement=_placement(text, place))
     if name in _RULES:
-        return _RULES[name](placement=placement)
+        return _RULES[name](placement=_placement(text, place))
     if text in own.installed():
         return OwnPolicy(name=text)
     raise TargetError(
         f"policy {text}: expected a rule ({', '.join(_RULES)}) or a model ({', '.join(models)}), each with /PLACEMENT "
-        "if wanted, the folder of an artifact, or an installed policy's name"
+        "if wanted, the folder of an artifact, or an installed policy's name; there is no such folder"
     )
+
+
+def _placement(policy: str, name: str) -> Placement:
+    try:
+        return Placement(name) if name else Placement.LEAST_LOADED
+    except ValueError:
+        raise TargetError(f"policy {policy}: placement {name!r}: expected one of {', '.join(Placement)}") from None
 
 
 def artifact_choice(folder: Path) -> PolicyChoice:

@@ -22,7 +22,8 @@ from bes_lab.local.children import Child, Children, bes
 from bes_lab.local.plan import Plan, router_config
 from bes_lab.local.prometheus import LocalPrometheus
 
-START_SECONDS = 30.0
+START_SECONDS = 90.0
+"""The first start after an installation also compiles every package's Python."""
 FIGURES_SECONDS = 20.0
 """A Prometheus looks at its targets some five seconds after its start, then comes the first scrape."""
 _ANNOUNCEMENT = re.compile(r"^bes router: .* on http://[^:]+:(\d+)/v1 .*admin http://[^:]+:(\d+)\)", re.MULTILINE)
@@ -214,7 +215,7 @@ class LocalService:
 
     def _wait_for_routers(self) -> None:
         running = [router for router in self._routers if router.child is not None]
-        self._children.wait_until(lambda: all(map(self._is_ready, running)), "all routers ready", START_SECONDS)
+        self._children.wait_until(lambda: all(map(self._is_ready, running)), "all routers were ready", START_SECONDS)
 
     def _addresses(self, gpu: int) -> Path:
         return self._plan.folder / f"gpu-{gpu}.json"
