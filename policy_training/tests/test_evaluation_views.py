@@ -46,9 +46,9 @@ def a_report() -> EvaluationReport:
     return report_of(subject, outcomes, statics=["small"], comparator="small")
 
 
-def rendered(table: Any) -> str:
+def rendered(table: Any, width: int = 200) -> str:
     stream = StringIO()
-    Console(file=stream, width=200).print(table)
+    Console(file=stream, width=width).print(table)
     return stream.getvalue()
 
 
@@ -71,6 +71,16 @@ def test_the_comparisons_table_says_points_and_the_worst_workload(report: Evalua
     text = "".join(map(rendered, comparisons_tables(report)))
     assert "-20.00" in text  # 0.3 against 0.5
     assert "best static of each workload" in text
+
+
+def test_no_figure_is_cut_where_long_names_meet_80_columns(report: EvaluationReport) -> None:
+    name = "DeadlineAware/LeastLoaded (tuned)"
+    named = EvaluationReport.model_validate_json(report.model_dump_json().replace('"large"', f'"{name}"'))
+    for table in (policies_table(named), *comparisons_tables(named)):
+        text = rendered(table, 80)
+        assert "…" not in text
+        assert "DeadlineAware/Lea" in text
+    assert "-20.00" in "".join(rendered(table, 80) for table in comparisons_tables(named))
 
 
 def test_every_picture_is_drawn(report: EvaluationReport, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def policies_table(report: EvaluationReport) -> RenderableType:
         title=f"{len(workloads)} workloads, base {report.base_rate:g} requests/s; percent of peak, "
         f"windows of {report.window_seconds:g} s",
     )
-    table.add_column("policy", no_wrap=True)
+    table.add_column("policy", overflow="fold")  # names fold on a narrow terminal; figures are never cut
     for heading in ("performance", "in time", "≥ 96 %", "≥ 98 %", "differs"):
         table.add_column(heading, justify="right", no_wrap=True)
     rows = {name: [each for each in report.outcomes if each.policy == name] for name in names}
@@ -48,10 +48,10 @@ def comparisons_tables(report: EvaluationReport) -> list[RenderableType]:
     tables: list[RenderableType] = []
     for against in dict.fromkeys(each.against for each in report.comparisons):
         table = Table(title=f"points of peak above {against}, paired over workloads")
-        table.add_column("policy", no_wrap=True)
+        table.add_column("policy", overflow="fold")
         for heading in ("mean", "95 % interval", "worst"):
             table.add_column(heading, justify="right", no_wrap=True)
-        table.add_column("on workload", no_wrap=True)
+        table.add_column("on workload", overflow="fold")
         for each in report.comparisons:
             if each.against == against:
                 reach = f"{_points(each.low)} .. {_points(each.high)}"
