@@ -39,5 +39,20 @@ def test_a_folder_that_is_a_file_is_refused_before_anything_is_trained(
 
 def test_the_journal_of_another_training_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "training.json").write_text(json.dumps({"identity": "another", "stages": {}, "seconds": {}}))
-    assert main(["train", str(EXAMPLE), "--out", str(tmp_path), "--decisions", "1000"]) == 2
+    few = ("--decisions", "1000", "--learner", "Evolution")  # the learner that every environment can run
+    assert main(["train", str(EXAMPLE), "--out", str(tmp_path), *few]) == 2
     assert "belongs to another scenario or other settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("learner", ["Auto", "DQN"])
+def test_a_missing_torch_is_said_before_anything_is_trained(
+    learner: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bes_training.learning.command.find_spec", lambda _name: None)
+    out = tmp_path / "out"
+    assert main(["train", str(EXAMPLE), "--out", str(out), "--decisions", "1000", "--learner", learner]) == 3
+    assert capsys.readouterr().err.strip() == (
+        f"the learner {learner} needs the package 'torch': install best-effort-serving[training], "
+        "or take --learner Evolution"
+    )
+    assert not (out / "training.json").exists()

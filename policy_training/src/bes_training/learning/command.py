@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bes_api.command import Command
+from bes_api.command import DISTRIBUTION, Command
 from bes_api.documents import the_service
-from bes_api.errors import BestEffortError
+from bes_api.errors import BestEffortError, MissingExtraError
 from bes_api.output import prepare_folder, unwritable, whole_file, write_whole
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
@@ -38,7 +38,15 @@ class TrainingArgumentError(BestEffortError):
 
 
 def train_into(scenario: Scenario, settings: TrainingSettings, folder: Path, console: Console) -> Trained:
-    """Train with progress on ``console``; the summary with every seed's curve is written beside the artifacts."""
+    """Train with progress on ``console``; the summary with every seed's curve is written beside the artifacts.
+
+    Raises MissingExtraError before anything is trained where the DQN will need torch and there is none.
+    """
+    if settings.learner is not Learner.EVOLUTION and find_spec("torch") is None:
+        raise MissingExtraError(
+            f"the learner {settings.learner} needs the package 'torch': install {DISTRIBUTION}[training], or take "
+            f"--learner {Learner.EVOLUTION}"
+        )
     with Watch(console, stages(scenario, settings)) as watch:
         trained = train(scenario, settings, folder, watch)
     seeds = [asdict(each) for each in trained.candidates]
