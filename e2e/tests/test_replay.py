@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from lab_scenarios import scenario
+from rich.console import Console
 
 from bes_api.errors import OutputError
 from bes_api.handover import dump_document
@@ -25,6 +27,7 @@ from bes_lab.replay.client import send_all
 from bes_lab.replay.command import REPLAY
 from bes_lab.replay.measured import UNANSWERED, Measured, Target
 from bes_lab.replay.outcomes import judge, summarize
+from bes_lab.replay.report import print_summary
 
 OK = b'HTTP/1.1 200 OK\r\nx-bes-model: small\r\ncontent-length: 18\r\n\r\n{"model": "large"}'
 LATE = 0.15
@@ -261,6 +264,18 @@ def test_latency_counts_from_the_schedule_and_the_actual_send_stands_beside_it()
     assert (summary.performance, summary.performance_from_send) == (0.0, 1.0)
     assert summary.latency.p50 == pytest.approx(0.8)
     assert summary.latency_from_send.p50 == pytest.approx(0.5)
+
+
+def test_a_task_that_nobody_asked_for_is_not_said_to_be_late() -> None:
+    rows = [(0.0, 0.1, 200, "large")]
+    outcomes = judge(
+        scenario(), Arrivals(np.zeros(1), np.zeros(1, np.int64), np.full(1, 128), np.full(1, 16)), measured_of(rows)
+    )
+    stream = StringIO()
+    print_summary(summarize(scenario(), outcomes, measured_of(rows)), "run", Console(file=stream, width=120))
+    said = {line.split()[2]: line for line in stream.getvalue().splitlines() if "task " in line}
+    assert "no requests" in said["soft"]
+    assert "100.0% in time, 1 requests" in said["hard"]
 
 
 @pytest.mark.parametrize(("late_rows", "valid"), [(1, True), (2, False)])

@@ -18,7 +18,7 @@ from rich.table import Table
 from bes_api.output import whole_file, write_whole
 from bes_api.scenario import Scenario
 from bes_lab.clips import Listed
-from bes_lab.replay.outcomes import Outcomes, Percentiles, Summary, per_second
+from bes_lab.replay.outcomes import Outcomes, Percentiles, Summary, TaskSummary, per_second
 
 REFRESH_SECONDS = 0.5
 """Of the bar: the generator shares the machine with it."""
@@ -64,14 +64,19 @@ def print_summary(summary: Summary, title: str, console: Console) -> None:
             "machine",
             f"{summary.machine_load_mean:.0%} of {summary.cores} cores busy, {summary.machine_load_max:.0%} at most",
         ),
-        *((f"task {name}", f"{task.performance:.1%} of peak, {task.in_time:.1%} in time, {task.requests} requests")
-          for name, task in summary.tasks.items()),
-    ]  # fmt: skip
+        *((f"task {name}", _of_task(task)) for name, task in summary.tasks.items()),
+    ]
     for row in rows:
         table.add_row(*row)
     console.print(table)
     for reason in summary.invalid_because:
         console.print(f"[bold red]INVALID[/]: {reason}")
+
+
+def _of_task(task: TaskSummary) -> str:
+    if not task.requests:
+        return "no requests"  # 0 % in time would accuse the server
+    return f"{task.performance:.1%} of peak, {task.in_time:.1%} in time, {task.requests} requests"
 
 
 def print_listed(found: Sequence[Listed], console: Console) -> None:
