@@ -93,7 +93,11 @@ def command_of(name: str, folder: Path, engine: str) -> tuple[tuple[str, ...], s
         "evaluate": (("evaluate", PAPER, "--out", "out"), "", ended),
         "demo": (("demo", "--service", PAPER, "--out", "out", "--no-prometheus"), "training", ended),
         "local": (("local", "up", "one.yaml", "--port", "0"), "curl", (0, 0)),
-        "replay": (("replay", "trace.csv", engine, "--model", "small", "--out", "out"), "", ended),
+        "replay": (
+            ("replay", "trace.csv", engine, "--service", "scenario.json", "--model", "small", "--out", "out"),
+            "",
+            ended,
+        ),
         "profile": (("profile", engine, "--model", "small", "--repeats", "50", "--out", "p.yaml"), "", ended),
         "engine": (("engine", "scenario.json"), "GPU 0", (0, 0)),
         "router": (("router", "--config", "router.json"), "bes router", (0, 0)),

@@ -156,9 +156,12 @@ class LocalService:
             self._children.signal(child, signal.SIGKILL)
 
     def return_gpu(self, gpu: int) -> None:
-        """Start it again, at other ports, which the routers' configurations are told; they follow within seconds."""
+        """Start it again, at other ports; Prometheus and routers are told, and follow within seconds."""
         self._gpus[gpu] = self._run_gpu(gpu)
         self._wait_for_gpus()
+        self._write_config_of_prometheus()
+        if self._prometheus is not None:
+            self._prometheus.process.send_signal(signal.SIGHUP)  # it reads its configuration anew
         listed = router_config(self._plan, self.addresses, 0, self.prometheus_url).backends
         for number in range(len(self._routers)):
             config = RouterConfig.read(self.config_file(number))
@@ -193,14 +196,19 @@ class LocalService:
         self._wait_for_gpus()
         if isinstance(plan.load, LocalPrometheus):
             shutil.rmtree(self._storage, ignore_errors=True)  # of a run that was killed
-            text = prometheus.configuration(self.addresses, plan.load.scrape_interval_seconds)
-            self._config_of_prometheus.write_text(text, encoding="utf-8")
+            self._write_config_of_prometheus()
             self.start_prometheus()
         for number in range(plan.routers):
             self._routers.append(_Router(None))
             self._write_config(number)
             self._run_router(number)
         self._wait_for_routers()
+
+    def _write_config_of_prometheus(self) -> None:
+        load = self._plan.load
+        if isinstance(load, LocalPrometheus):
+            text = prometheus.configuration(self.addresses, load.scrape_interval_seconds)
+            self._config_of_prometheus.write_text(text, encoding="utf-8")
 
     def _run_gpu(self, gpu: int) -> Child:
         plan, addresses = self._plan, self._addresses(gpu)
