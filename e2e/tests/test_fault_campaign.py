@@ -19,7 +19,7 @@ from bes_lab.faults.system import System
 ROOT = Path(__file__).parents[2]
 SCENARIO = scenario_of(*the_service(ROOT / "examples" / "opt-paper.yaml"))
 STEPS = {step.name: step for step in all_steps("opt-6.7b", 4)}
-SAMPLE = ["gpu-kill", "router-term", "router-kill", "config", "policy-truncated", "engine-die", "engine-two-lengths"]
+SAMPLE = ["gpu-kill", "router-term", "router-kill", "config", "policy-truncated", "engine-die"]
 
 
 @pytest.fixture(scope="module")

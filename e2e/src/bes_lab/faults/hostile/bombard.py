@@ -11,7 +11,7 @@ import random
 import socket
 import struct
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,15 +19,11 @@ import httptools
 import psutil
 import uvloop
 
-from bes_api.router_config import BackendAddress, DirectLoad, Limits, RouterConfig, StaticPolicy
-from bes_api.scenario import Batching, LatencyProfile, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
 from bes_lab.faults.hostile.answers import EVIL, marker_of
+from bes_lab.faults.hostile.besieged import router_before
 from bes_lab.faults.hostile.echo import Echo
 from bes_lab.faults.hostile.requests import Hostile, Then, hostile_request, request
-from bes_router.decider import load
-from bes_router.delivery import Delivered
 from bes_router.lease import Lease
-from bes_router.policy.catalogue import catalogue_of
 from bes_router.relay import Exchange
 from bes_router.running import RunningRouter
 from bes_router.server import ClientConnection
@@ -36,16 +32,7 @@ from bes_router.upstream import UpstreamConnection
 WORKERS = 16
 GOOD_EVERY = 3
 """One good request after so many hostile ones, of each worker."""
-ENGINES = 3
 READ_SECONDS = 3.0
-LIMITS = Limits(
-    max_body_bytes=256 * 1024,
-    head_timeout_seconds=0.4,
-    body_timeout_seconds=0.4,
-    idle_timeout_seconds=1.0,
-    response_timeout_seconds=0.6,
-    drain_timeout_seconds=1.0,
-)
 _RESET = struct.pack("ii", 1, 0)
 _KINDS = (ClientConnection, UpstreamConnection, Exchange, Lease)
 
@@ -90,7 +77,7 @@ def bombard(count: int, seed: int, *, answers: bool) -> Toll:
 async def _bombard(count: int, seed: int, answers: bool) -> Toll:
     toll = Toll()
     asyncio.get_running_loop().set_exception_handler(lambda _, context: toll.crashes.append(_told(context)))
-    async with _router(seed) as (running, engines):
+    async with router_before(seed) as (running, engines):
         for number in range(10):
             await _good(running, toll, f"warm-{number}")
         before = await _counts(running)
@@ -273,69 +260,3 @@ async def _counts(running: RunningRouter) -> dict[str, int]:
         "descriptors": psutil.Process().num_fds(),
         **{f"objects {kind.__name__}": alive[kind.__name__] for kind in _KINDS},
     }
-
-
-@contextlib.asynccontextmanager
-async def _router(seed: int) -> AsyncIterator[tuple[RunningRouter, list[Echo]]]:
-    engines = [Echo(seed) for _ in range(ENGINES)]
-    for engine in engines:
-        await engine.start()
-    scenario = _scenario()
-    config = RouterConfig(
-        service="hostile",
-        scenario=scenario,
-        backends=tuple(
-            BackendAddress(
-                model="large", replica=i, address="127.0.0.1", port=engine.port, served_model="org/large"
-            )
-            for i, engine in enumerate(engines)
-        ),
-        load=DirectLoad(interval_seconds=0.2),
-        policy=StaticPolicy(model="large"),
-        limits=LIMITS,
-    )  # fmt: skip
-    catalogue = catalogue_of(scenario)
-    running = RunningRouter(Delivered(config, catalogue, load(config, catalogue, None)))
-    await running.start()
-    try:
-        yield running, engines
-    finally:
-        await running.close()
-        for engine in engines:
-            await engine.stop()
-
-
-def _scenario() -> Scenario:
-    """One model on three GPUs, quick, with deadlines that leave time for every attempt."""
-    latency = LatencyProfile(
-        prefill_base_ms=1,
-        prefill_per_token_ms=0.01,
-        decode_base_ms=1,
-        decode_per_sequence_ms=0.01,
-        decode_per_context_token_ms=0.0001,
-    )
-    large = ScenarioModel(
-        name="large",
-        latency=latency,
-        batching=Batching.PREFILL_FIRST,
-        prefill_token_budget=4096,
-        max_batch_size=64,
-        kv_cache_tokens=60000,
-        context_tokens=2048,
-        placement=tuple(range(ENGINES)),
-    )
-    task = ScenarioTask(
-        name="chatter",
-        full_until_seconds=5.0,
-        zero_from_seconds=5.0,
-        quality={"large": 0.8},
-        prompt_tokens=128,
-        output_tokens=16,
-    )
-    return Scenario(
-        gpus=tuple(ScenarioGPU() for _ in range(ENGINES)),
-        models=(large,),
-        tasks=(task,),
-        default_task="chatter",
-        max_in_flight=256,
-    )
