@@ -23,11 +23,13 @@ def least_loaded(catalogue: Catalogue, view: LoadView, model: int) -> int:
     """The ready engine with the fewest requests in flight, or -1; ties go to the less busy GPU."""
     loads = view.load
     ready = view.ready
+    gpu_loads = view.gpu_load
+    engine_gpu = catalogue.engine_gpu
     best = -1
     least = 0.0
     for engine in range(catalogue.model_first[model], catalogue.model_first[model + 1]):
         if ready[engine]:
-            load = loads[engine] + 1e-3 * view.gpu_load[catalogue.engine_gpu[engine]]
+            load = loads[engine] + 1e-3 * gpu_loads[engine_gpu[engine]]
             if best < 0 or load < least:
                 best = engine
                 least = load
