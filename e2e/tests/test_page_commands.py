@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bes_api.command import INTERRUPTED, Command
+from bes_api.command import INTERRUPTED, TERMINATED, Command
 from bes_api.errors import BestEffortError, MissingExtraError
 from bes_lab.errors import ChildError, StartError
 from bes_lab.replay.command import INVALID
@@ -100,7 +100,7 @@ def test_the_exit_codes_of_the_page_are_those_of_the_code() -> None:
     page = (ROOT / "docs" / "commands.md").read_text()
     stated = {int(code) for code in re.findall(r"^\| (\d+) \|", page, flags=re.MULTILINE)}
     errors = (BestEffortError, MissingExtraError, StartError, ChildError)
-    assert stated == {0, INVALID, INTERRUPTED, *(error.exit_code for error in errors)}
+    assert stated == {0, INVALID, INTERRUPTED, TERMINATED, *(error.exit_code for error in errors)}
 
 
 def test_every_page_in_docs_is_on_the_index() -> None:
