@@ -20,6 +20,8 @@ from bes_lab.errors import StartError, TargetError
 from bes_lab.local.children import Children, bes
 from bes_lab.local.command import LOCAL
 
+pytestmark = pytest.mark.slow  # every test starts whole processes
+
 PAPER = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
 
 

@@ -17,6 +17,8 @@ from bes_lab.engine.process import EngineAddress, EngineAddresses
 from bes_lab.local.plan import Plan
 from bes_lab.local.service import LocalService
 
+pytestmark = pytest.mark.slow  # every test starts whole processes
+
 WAIT_SECONDS = 5.0
 MAX_IN_FLIGHT = 32
 LONG = 1200
