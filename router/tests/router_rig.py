@@ -5,14 +5,18 @@ import contextlib
 import functools
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import uvloop
 
 from bes_api.router_config import BackendAddress, Clients, DirectLoad, Limits, RouterConfig, StaticPolicy
 from bes_api.scenario import Batching, LatencyProfile, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
+from bes_router import deadlines, generation, health, serving
 from bes_router.admin import TokenFile
 from bes_router.decider import Loaded
 from bes_router.decision_log import DecisionLog
@@ -22,7 +26,9 @@ from bes_router.policy.contract import Policy
 from bes_router.policy.layout import Decision, LoadView, RoutingRequest
 from bes_router.running import RunningRouter
 
-TEST_SECONDS = 15
+TEST_SECONDS = 100
+"""Only a test that hangs lasts so long; below what a router waits for a silent engine."""
+PATIENCE_SECONDS = 60.0
 NO_DIGEST = "sha256:" + "0" * 64
 
 
@@ -39,6 +45,22 @@ def live(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
             runner.run(bounded())
 
     return run
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait for what the test has set going; `live` bounds it."""
+    while not holds():
+        await asyncio.sleep(0.005)
+
+
+@contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """A router beside its engines in one slow process takes none of them for dead, and keeps its connections."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(generation, "FIRST_PROBE_SECONDS", PATIENCE_SECONDS)
+        patched.setattr(health, "TIMEOUT_SECONDS", PATIENCE_SECONDS)
+        patched.setattr(serving, "IDLE_SECONDS", PATIENCE_SECONDS)
+        yield
 
 
 @dataclass
@@ -258,7 +280,7 @@ class AlwaysModel:
         return Decision(model, min(ready, key=lambda engine: view.load[engine]))
 
 
-def scenario_of_rig(replicas: int = 1, max_in_flight: int = 64, full: float = 5.0, zero: float = 5.0) -> Scenario:
+def scenario_of_rig(replicas: int = 1, max_in_flight: int = 64, full: float = 60.0, zero: float = 60.0) -> Scenario:
     latency = LatencyProfile(
         prefill_base_ms=5,
         prefill_per_token_ms=0.05,
@@ -350,8 +372,17 @@ class Rig:
 
     async def settle(self) -> None:
         """Wait until nothing is in flight."""
-        while self.in_flight:
-            await asyncio.sleep(0.005)
+        await until(lambda: not self.in_flight)
+
+    def later(self, seconds: float) -> None:
+        """What the router does beside its path, as it would be done in so many seconds."""
+        self.running._sweep_once(time.monotonic() + seconds)
+
+    def reach(self, instant: float) -> None:
+        """What the router does about deadlines at the monotonic ``instant``, now."""
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(deadlines, "time", SimpleNamespace(monotonic=lambda: instant))
+            self.running.router.serving._aborts._fire()
 
 
 def _places(small: int, engines: int) -> list[tuple[str, int]]:
@@ -378,6 +409,9 @@ async def rig(
     for engine in engines:
         await engine.start()
     scenario = scenario or scenario_of_rig(replicas=len(engines))
+    limits = limits or Limits()
+    if "connect_timeout_seconds" not in limits.model_fields_set:
+        limits = limits.model_copy(update={"connect_timeout_seconds": PATIENCE_SECONDS})
     config = RouterConfig(
         service="demo",
         scenario=scenario,
@@ -387,9 +421,9 @@ async def rig(
             )
             for (model, replica), engine in zip(_places(small, len(engines)), engines[:listed], strict=False)
         ),
-        load=DirectLoad(interval_seconds=0.05, stale_after_seconds=0.5),
+        load=DirectLoad(interval_seconds=0.5, stale_after_seconds=PATIENCE_SECONDS),
         policy=StaticPolicy(model="large"),
-        limits=limits or Limits(),
+        limits=limits,
         clients=clients or Clients(),
         explain_headers=explain,
     )
@@ -397,14 +431,15 @@ async def rig(
     loaded = Loaded(chosen, AlwaysModel(scenario, 1))
     delivered = Delivered(config, catalogue_of(scenario), loaded, NO_DIGEST)
     running = RunningRouter(delivered, token=token, decisions=decisions)
-    await running.start()
-    it = Rig(running, *running.ports, engines)
-    try:
-        yield it
-    finally:
-        for client in it.clients:
-            client.close()
-        await running.close()
-        for engine in engines:
-            await engine.stop()
-        await asyncio.sleep(0.01)
+    with patient():
+        await running.start()
+        it = Rig(running, *running.ports, engines)
+        try:
+            yield it
+        finally:
+            for client in it.clients:
+                client.close()
+            await running.close()
+            for engine in engines:
+                await engine.stop()
+            await asyncio.sleep(0.01)
