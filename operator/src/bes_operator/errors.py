@@ -1,0 +1,70 @@
+"""What can go wrong between this operator and the API server, as `reconcile` needs to tell it apart.
+
+BestEffortError
+└── OperatorError
+    ├── ClusterError                a call to the API server that did not do what was asked; a later pass tries again
+    │   ├── Conflict                409: somebody else wrote, or holds the name, or is being deleted
+    │   ├── Denied                  401 or 403: no rights (also for a moment after the API server restarts)
+    │   ├── Refused                 400 or 422: the API server will not have this object; the same again is of no use
+    │   ├── Absent                  404 while writing: namespace or kind is not there
+    │   ├── Busy                    429: asked to wait, with for how long
+    │   ├── Unavailable             5xx, or no connection
+    │   └── TimedOut                no answer in time: done or not, nobody knows
+    └── NotLeading                  a write was asked for when this operator may not write (any more)
+
+"Not found" while reading is None, and while deleting it is done.
+"""
+
+from bes_api.errors import BestEffortError
+
+
+class OperatorError(BestEffortError):
+    """Root of what this package raises on purpose."""
+
+
+class ClusterError(OperatorError):
+    """See the module. ``what`` is the call, as a person says it: "apply Deployment default/opt-router"."""
+
+    def __init__(self, what: str, message: str, retry_after_seconds: float | None = None) -> None:
+        self.what = what
+        self.message = message
+        self.retry_after_seconds = retry_after_seconds
+        """What the API server asked for; None: it said nothing."""
+        super().__init__(f"{what}: {message}")
+
+    @property
+    def reason(self) -> str:
+        """Short and CamelCase, for conditions and metrics."""
+        return type(self).__name__
+
+
+class Conflict(ClusterError):  # noqa: N818 - the tree's names are the field's own
+    """409."""
+
+
+class Denied(ClusterError):  # noqa: N818 - as above
+    """401 or 403."""
+
+
+class Refused(ClusterError):  # noqa: N818 - as above
+    """400, 413 or 422."""
+
+
+class Absent(ClusterError):  # noqa: N818 - as above
+    """404 while writing."""
+
+
+class Busy(ClusterError):  # noqa: N818 - as above
+    """429."""
+
+
+class Unavailable(ClusterError):  # noqa: N818 - as above
+    """5xx, an answer that is no JSON, or no connection."""
+
+
+class TimedOut(ClusterError):  # noqa: N818 - as above
+    """No answer in time."""
+
+
+class NotLeading(OperatorError):  # noqa: N818 - as above
+    """This operator lost its Lease, or is about to: it must not write."""
