@@ -1,0 +1,1 @@
+"""BestEffortService -> objects on Kubernetes; objects -> status."""
