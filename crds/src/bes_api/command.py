@@ -60,17 +60,27 @@ LISTINGS: Mapping[str, Listing] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``bes``; the exit code is the subcommand's, 2 for what the caller can mend, 3 for a missing extra."""
+    """Run ``bes``; the exit code is the subcommand's, or as `exit_code_of` says."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    return exit_code_of("bes", lambda: _dispatch(arguments, found))
+
+
+def exit_code_of(program: str, body: Callable[[], int]) -> int:
+    """Run a program's ``body``: its exit code, 2 for what the caller can mend, 3 for a missing extra, 130, 143, 141.
+
+    The one place where errors and interrupts become a line for the caller and an exit code.
+    """
     try:
         _end_on_sigterm()
-        return _dispatch(arguments, {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)})
+        return body()
     except BestEffortError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the one place that speaks to the caller
         return error.exit_code
     except KeyboardInterrupt as interrupt:
         ended = isinstance(interrupt, Terminated)
-        print(f"bes: {'ended by SIGTERM' if ended else 'interrupted'}", file=sys.stderr)  # noqa: T201 - as above
+        said = "ended by SIGTERM" if ended else "interrupted"
+        print(f"{program}: {said}", file=sys.stderr)  # noqa: T201 - the one place that speaks to the caller
         return TERMINATED if ended else INTERRUPTED
     except BrokenPipeError:  # whoever read our output has left (`bes ... | head`): no fault, nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        print(unwritable(error.filename or "the output", error), file=sys.stderr)  # noqa: T201 - as above
+        full = unwritable(error.filename or "the output", error)
+        print(full, file=sys.stderr)  # noqa: T201 - the one place that speaks to the caller
         return OutputError.exit_code
 
 

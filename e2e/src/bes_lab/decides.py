@@ -17,14 +17,14 @@ import orjson
 from numpy.typing import NDArray
 from rich.console import Console
 
+from bes_api.command import exit_code_of
 from bes_api.documents import the_service
-from bes_api.errors import BestEffortError
 from bes_api.output import prepare_folder
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_lab import decides_picture
 from bes_lab.demo import Show, show_of
-from bes_lab.errors import TraceError
+from bes_lab.errors import TargetError, TraceError
 from bes_lab.live import DRAIN_SECONDS
 from bes_lab.local.plan import Plan
 from bes_lab.local.policies import choice_of
@@ -186,24 +186,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--picture", type=Path, default=PICTURE, help="default %(default)s")
     parser.add_argument("--attempts", type=int, default=ATTEMPTS, help="where a run is invalid (default %(default)s)")
     given = parser.parse_args(arguments)
+    return exit_code_of("bes_lab.decides", lambda: _main(given))
+
+
+def _main(given: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
     if given.attempts < 1:
-        parser.error(f"--attempts {given.attempts}: expected at least 1")
+        raise TargetError(f"--attempts {given.attempts}: expected at least 1")
     made_by = recorder("python -m bes_lab.decides", seed=None, packages=("numpy", "uvloop", "httptools"))
-    try:
-        prepare_folder("--results", given.results)
-        prepare_folder("--picture, its folder", given.picture.parent)
-        with tempfile.TemporaryDirectory(prefix="bes-decides-") as folder:
-            run = watch(given.sample, given.policy, Path(folder), given.attempts, console)
-        console.print(f"{run.policy}: {run.summary.performance:.1%} of peak in time")
-        if not run.summary.valid:
-            console.print(f"INVALID, nothing is written: {run.summary.invalid_because[0]}")
-            return 1
-        written = write(TOPIC, records_of(run, made_by), given.results)
-        decides_picture.draw(run.scenario, run.decisions, run.outcomes, run.show, given.picture)
-    except BestEffortError as error:
-        print(f"bes_lab.decides: {error}", file=sys.stderr)  # noqa: T201 - this module is a command
-        return error.exit_code
+    prepare_folder("--results", given.results)
+    prepare_folder("--picture, its folder", given.picture.parent)
+    with tempfile.TemporaryDirectory(prefix="bes-decides-") as folder:
+        run = watch(given.sample, given.policy, Path(folder), given.attempts, console)
+    console.print(f"{run.policy}: {run.summary.performance:.1%} of peak in time")
+    if not run.summary.valid:
+        console.print(f"INVALID, nothing is written: {run.summary.invalid_because[0]}")
+        return 1
+    written = write(TOPIC, records_of(run, made_by), given.results)
+    decides_picture.draw(run.scenario, run.decisions, run.outcomes, run.show, given.picture)
     console.print(f"{written} and {given.picture} written")
     return 0
 

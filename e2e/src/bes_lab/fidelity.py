@@ -12,8 +12,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bes_api.command import exit_code_of
 from bes_api.documents import the_service
-from bes_api.errors import BestEffortError
 from bes_api.router_config import ThresholdPolicy
 from bes_api.scenario_of import scenario_of
 from bes_lab import prediction
@@ -103,18 +103,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the records (default %(default)s)")
     given = parser.parse_args(arguments)
+    return exit_code_of("bes_lab.fidelity", lambda: _main(given))
+
+
+def _main(given: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
     made_by = recorder("python -m bes_lab.fidelity", seed=None, packages=("numpy", "numba", "uvloop", "httptools"))
     records: list[Record] = []
-    try:
-        with tempfile.TemporaryDirectory(prefix="bes-fidelity-") as folder:
-            for sample in given.sample or SAMPLES:
-                for made in measure(sample, given.policy, Path(folder), made_by, console):
-                    write("fidelity", made, given.results)  # as soon as known: the rest takes many minutes
-                    records += made
-    except BestEffortError as error:
-        print(f"bes_lab.fidelity: {error}", file=sys.stderr)  # noqa: T201 - this module is a command
-        return error.exit_code
+    with tempfile.TemporaryDirectory(prefix="bes-fidelity-") as folder:
+        for sample in given.sample or SAMPLES:
+            for made in measure(sample, given.policy, Path(folder), made_by, console):
+                write("fidelity", made, given.results)  # as soon as known: the rest takes many minutes
+                records += made
     short = sum(record.met is False for record in records)
     console.print(f"{given.results / 'fidelity.json'}: {len(records)} records, {short} fall short")
     return 1 if short else 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from bes_api.errors import BestEffortError
+from bes_api.command import exit_code_of
 from bes_api.output import prepare_folder
 from bes_lab.errors import TargetError
 from bes_lab.results import RESULTS, Record, recorder, write
@@ -79,14 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="default %(default)d")
     parser.add_argument("--keep", type=Path, default=Path("build/fuzz"), help="for inputs that break something")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the records (default %(default)s)")
-    try:
-        return _main(parser.parse_args(arguments))
-    except BestEffortError as error:
-        _say(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        _say("fuzz: interrupted")
-        return 130
+    given = parser.parse_args(arguments)
+    return exit_code_of("bes_lab.fuzz", lambda: _main(given))
 
 
 def _main(arguments: argparse.Namespace) -> int:

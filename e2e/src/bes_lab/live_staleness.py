@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from bes_api.command import exit_code_of
 from bes_api.documents import the_service
-from bes_api.errors import BestEffortError
 from bes_api.scenario_of import scenario_of
 from bes_lab import prediction
 from bes_lab.demo import Show, show_of
@@ -236,19 +236,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the records (default %(default)s)")
     given = parser.parse_args(arguments)
+    return exit_code_of("bes_lab.live_staleness", lambda: _main(given))
+
+
+def _main(given: argparse.Namespace) -> int:
     console = Console(highlight=False, soft_wrap=True)
     made_by = recorder("python -m bes_lab.live_staleness", seed=0, packages=("numpy", "prometheus-api-client"))
-    try:
-        cases = [Case.of(text) for text in given.case] or CASES
-        if not 0.1 <= given.seconds_per_minute <= 60.0:
-            raise TargetError(f"--seconds-per-minute {given.seconds_per_minute:g}: expected 0.1 to 60")
-        with tempfile.TemporaryDirectory(prefix="bes-staleness-") as folder:
-            measurement = measurement_of(given.sample, given.artifact, given.seconds_per_minute, Path(folder), made_by)
-            repeats = given.repeat or range(1, REPEATS + 1)
-            made = measure(measurement, cases, repeats, given.results, console)
-    except BestEffortError as error:
-        print(f"bes_lab.live_staleness: {error}", file=sys.stderr)  # noqa: T201 - this module is a command
-        return error.exit_code
+    cases = [Case.of(text) for text in given.case] or CASES
+    if not 0.1 <= given.seconds_per_minute <= 60.0:
+        raise TargetError(f"--seconds-per-minute {given.seconds_per_minute:g}: expected 0.1 to 60")
+    with tempfile.TemporaryDirectory(prefix="bes-staleness-") as folder:
+        measurement = measurement_of(given.sample, given.artifact, given.seconds_per_minute, Path(folder), made_by)
+        repeats = given.repeat or range(1, REPEATS + 1)
+        made = measure(measurement, cases, repeats, given.results, console)
     short = sum(record.met is False for record in made)
     console.print(f"{given.results / f'{TOPIC}.json'}: {len(made)} conclusions, {short} fall short")
     return 1 if short else 0

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from bes_api.command import exit_code_of
 from bes_api.documents import the_service
-from bes_api.errors import BestEffortError
 from bes_api.handover import dump_document, load_document
 from bes_api.output import prepare_folder
 from bes_api.router_config import DirectLoad
@@ -236,14 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="default %(default)d")
     parser.add_argument("--folder", type=Path, help="where logs stay (default: nowhere)")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the records (default %(default)s)")
-    try:
-        return _main(parser.parse_args(arguments))
-    except BestEffortError as error:
-        _say(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        _say("soak: interrupted; everything that was started has ended")
-        return 130
+    given = parser.parse_args(arguments)
+    return exit_code_of("bes_lab.soak", lambda: _main(given))
 
 
 def _main(arguments: argparse.Namespace) -> int:

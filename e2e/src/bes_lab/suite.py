@@ -15,6 +15,7 @@ from statistics import fmean
 
 from rich.console import Console
 
+from bes_api.command import exit_code_of
 from bes_api.documents import the_service
 from bes_api.report import Comparison
 from bes_api.scenario import Scenario
@@ -231,6 +232,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--staleness", action="store_true", help="instead: the first two samples with old figures and several routers"
     )
     given = parser.parse_args(arguments)
+    return exit_code_of("bes_lab.suite", lambda: _main(given))
+
+
+def _main(given: argparse.Namespace) -> int:
     (run_staleness if given.staleness else run)(given, Console(stderr=True))
     return 0
 

@@ -3,16 +3,13 @@
 import argparse
 import json
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
+from bes_api.command import exit_code_of
 from bes_api.documents import the_service
-from bes_api.errors import BestEffortError
 from bes_api.output import prepare_folder, write_whole
 from bes_api.router_config import DirectLoad
 from bes_api.scenario import Scenario
@@ -34,15 +31,8 @@ PACKAGES = ("uvloop", "httptools", "aiohttp", "numpy")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 where every bar is met, 1 where one is not, 2 for what the caller can mend."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        return _main(_parser().parse_args(arguments))
-    except BestEffortError as error:
-        _say(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        _say("faults: interrupted; everything that was started has ended")
-        return 130
+    given = _parser().parse_args(arguments)
+    return exit_code_of("bes_lab.faults", lambda: _main(given))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -177,10 +167,6 @@ def _hostile(arguments: argparse.Namespace, made: Recorder) -> list[Record]:
             )
         )
     return records
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _say(line: str) -> None:

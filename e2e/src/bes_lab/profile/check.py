@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bes_api.command import exit_code_of
 from bes_api.handover import dump_document
 from bes_api.presets import LATENCY_PRESETS
 from bes_api.scenario import Batching, LatencyProfile
@@ -96,6 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3, help="runs on the real engine (0: none; default 3)")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the records")
     options = parser.parse_args(arguments)
+    return exit_code_of("bes_lab.profile.check", lambda: _main(options))
+
+
+def _main(options: argparse.Namespace) -> int:
     recording = recorder(COMMAND, seed=SETTINGS.seed, packages=("numpy", "aiohttp"))
     with tempfile.TemporaryDirectory() as folder:
         truth, known = emulated(Path(folder))
