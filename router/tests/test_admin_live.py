@@ -18,6 +18,8 @@ from bes_router import admin
 from bes_router.admin import TokenFile
 
 VIEWS = ("/status", "/load", "/policy", "/backends", "/config", "/decisions/x")
+CLOCKS = 0.5
+"""Seconds by which the wall clock and the monotonic one may have been moved apart meanwhile."""
 TOKEN = "a-long-secret"  # noqa: S105 - of the tests
 
 
@@ -36,6 +38,14 @@ async def ask(it: Rig, path: str, token: str | None = TOKEN, method: str = "GET"
     answer = await client.answer()
     client.close()
     return answer
+
+
+async def status_with_figures(it: Rig) -> RouterStatus:
+    """The status document once load figures have come."""
+    while True:
+        state = RouterStatus.model_validate_json((await ask(it, "/status")).body)
+        if state.load.known:
+            return state
 
 
 def test_without_a_token_file_the_views_say_which_option_opens_them() -> None:
@@ -106,13 +116,14 @@ def test_the_status_document_says_what_was_served(tmp_path: Path) -> None:
             for _ in range(3):
                 assert (await it.ask({"prompt": "x", "model": "trivia"})).status == 200
             await it.ask({"prompt": "x", "model": "nonsense"})
-            await asyncio.sleep(0.1)
-            state = RouterStatus.model_validate_json((await ask(it, "/status")).body)
+            state = await status_with_figures(it)
+            then = time.time()
             again = RouterStatus.model_validate_json((await ask(it, "/status")).body)
+            now = time.time()
         assert (state.service, state.ready, state.draining, state.in_flight) == ("demo", True, False, 0)
         assert (state.boot_id, state.started_at) == (again.boot_id, again.started_at)
         assert 0 < state.uptime_seconds < again.uptime_seconds
-        assert abs(state.started_at + state.uptime_seconds - time.time()) < 2
+        assert then - CLOCKS <= again.started_at + again.uptime_seconds <= now + CLOCKS
         assert (state.configuration.digest, state.configuration.problem) == (NO_DIGEST, None)
         assert (state.policy.asked, state.policy.name, state.policy.fallback) == ("Static", "Always", False)
         trivia = next(task for task in state.tasks if task.name == "trivia")
@@ -120,7 +131,7 @@ def test_the_status_document_says_what_was_served(tmp_path: Path) -> None:
         assert trivia.reward == pytest.approx(2.4)
         assert state.errors == {"unknown_model": 1}
         assert (state.load.source, state.load.known, state.load.listed) == ("direct", 1, 1)
-        assert 0 <= (state.load.age_seconds or 0) < 1
+        assert 0 <= (state.load.age_seconds or 0) < state.uptime_seconds
         assert (state.backends_ready, state.backends_listed) == (1, 1)
         assert state.versions["best-effort-serving"]
 
@@ -133,10 +144,11 @@ def test_the_views_show_load_policy_backends_and_configuration(tmp_path: Path) -
         async with guarded(tmp_path) as it:
             it.engines[0].running = 4.0
             await it.ask()
-            await asyncio.sleep(0.1)
+            await status_with_figures(it)
             (engine,) = (await ask(it, "/load")).json["engines"]
+            while engine["estimated_in_flight"] <= 1:
+                (engine,) = (await ask(it, "/load")).json["engines"]
             assert engine["backend"] == "large/0"
-            assert engine["estimated_in_flight"] > 1
             assert engine["figure_known"]
             (backend,) = (await ask(it, "/backends")).json
             assert (backend["port"], backend["ready"]) == (it.engines[0].port, True)

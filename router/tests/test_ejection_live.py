@@ -5,20 +5,26 @@ import time
 from collections.abc import Callable
 
 import pytest
-from router_rig import Asked, Behaviour, Engine, Rig, complete, live, read_request, rig
+from router_rig import Asked, Behaviour, Engine, Rig, complete, live, patient, read_request, rig, until
 
 from bes_api.router_config import BackendAddress
-from bes_router import ejection
+from bes_router import ejection, health
 from bes_router.backends import Backend
 from bes_router.ejection import Cause, Phase
 from bes_router.health import Health
 
 
+NEVER = 1e6
+
+
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ejection, "FIRST_SECONDS", 0.3)
+def on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every request is timed; nobody is slow or hangs, and nobody returns, until a test wants it so."""
     monkeypatch.setattr(ejection, "SAMPLE_SECONDS", 0.0)
-    monkeypatch.setattr(ejection, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(ejection, "FIRST_SECONDS", NEVER)
+    monkeypatch.setattr(ejection, "LONGEST_SECONDS", 2 * NEVER)
+    monkeypatch.setattr(ejection, "PATIENCE_SECONDS", NEVER)
+    monkeypatch.setattr(ejection, "SLOW_FACTOR", NEVER)
 
 
 class Moody:
@@ -40,14 +46,25 @@ async def hang(engine: Engine, _: Asked, writer: asyncio.StreamWriter) -> None:
     await engine.left(writer)
 
 
-async def slow(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(0.4)
-    await complete(engine, asked, writer)
+class Usual:
+    """Engines that answer after about what the scenario's profile predicts, and count what they answered."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+
+    async def __call__(self, engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.03)
+        await complete(engine, asked, writer)
+        self.answered += 1
+
+    async def slowly(self, engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        """Answer when the others have answered forty times: far slower than they are on any machine."""
+        enough = self.answered + 40
+        await until(lambda: self.answered >= enough)
+        await complete(engine, asked, writer)
 
 
-async def usual(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(0.03)  # about what the scenario's profile predicts
-    await complete(engine, asked, writer)
+usual = Usual()
 
 
 def backend_of(it: Rig, engine: int) -> Backend:
@@ -78,7 +95,6 @@ async def test_an_engine_that_fails_is_kept_out_and_returns_when_it_answers_agai
         statuses = await keep_asking(it, lambda: backend.standing.phase is Phase.EJECTED)
         assert 0 < len([each for each in statuses if each != 200]) <= ejection.FAILURES_IN_ROW + 1
         assert (backend.ready, backend.healthy) == (False, True)
-        backend.standing.until += 1000.0  # however slow this machine is, it stays out while we look
         asked = len(it.engines[0].asked)
         assert {(await it.ask()).status for _ in range(5)} == {200}
         assert len(it.engines[0].asked) == asked
@@ -86,7 +102,7 @@ async def test_an_engine_that_fails_is_kept_out_and_returns_when_it_answers_agai
         assert 'bes_router_ejections_total{cause="failing",model="large",replica="0"} 1.0' in page
         assert 'bes_router_backend_out{model="large",phase="ejected",replica="0"} 1.0' in page
         bad.behaviour = usual
-        backend.standing.until -= 1000.0
+        backend.standing.until = time.monotonic()
         assert set(await keep_asking(it, lambda: backend.standing.phase is Phase.SERVING)) == {200}
         assert backend.ready
         assert "bes_router_backend_out{" not in (await it.admin("/metrics")).body.decode()
@@ -94,11 +110,12 @@ async def test_an_engine_that_fails_is_kept_out_and_returns_when_it_answers_agai
 
 
 @live
-async def test_a_relapse_keeps_it_out_for_twice_as_long() -> None:
+async def test_a_relapse_keeps_it_out_for_twice_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ejection, "FIRST_SECONDS", 0.3)
     async with rig(fail, usual) as it:
         standing = backend_of(it, 0).standing
         await keep_asking(it, lambda: it.running.router.metrics.setbacks.ejections["large/0", Cause.RELAPSE] > 0)
-        assert standing.until - time.monotonic() > ejection.FIRST_SECONDS
+        assert standing._seconds == 2 * ejection.FIRST_SECONDS
 
 
 @live
@@ -109,28 +126,42 @@ async def test_the_only_engine_is_kept_however_it_fails() -> None:
 
 
 @live
-async def test_an_engine_far_slower_than_its_siblings_is_kept_out() -> None:
+async def test_an_engine_far_slower_than_its_siblings_is_kept_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = Usual()
     moody = Moody(usual)
     async with rig(moody, usual, usual) as it:
         await keep_asking(it, lambda: len(it.engines[0].asked) > 2 * ejection.ENOUGH, side_by_side=6)
-        moody.behaviour = slow
+        moody.behaviour = usual.slowly
+        monkeypatch.setattr(ejection, "SLOW_FACTOR", 4.0)
         setbacks = it.running.router.metrics.setbacks
-        statuses = await keep_asking(it, lambda: bool(setbacks.ejections), side_by_side=6)
+        first = backend_of(it, 0).engine  # what it has is waited for: others must go on for it to come
+        statuses = await keep_asking(it, lambda: bool(setbacks.ejections) and not it.own[first], side_by_side=6)
         assert dict(setbacks.ejections) == {("large/0", Cause.SLOW): 1}
         assert set(statuses) == {200}
         assert not backend_of(it, 0).ready
 
 
 @live
-async def test_an_engine_that_stops_answering_is_kept_out_while_its_requests_still_wait() -> None:
-    moody = Moody(usual)
-    async with rig(moody, usual) as it:
+async def test_an_engine_that_stops_answering_is_kept_out_while_its_requests_still_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    all_there = asyncio.Event()
+
+    async def wait(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await all_there.wait()
+        await complete(engine, asked, writer)
+
+    moody, other = Moody(usual), Moody(usual)
+    async with rig(moody, other) as it:
         await keep_asking(it, lambda: len(it.engines[0].asked) > ejection.ENOUGH, side_by_side=4)
-        moody.behaviour = hang
+        moody.behaviour, other.behaviour = hang, wait
         waiting = [asyncio.create_task(it.ask()) for _ in range(12)]
-        backend = backend_of(it, 0)
-        while backend.ready:
-            await asyncio.sleep(0.02)
+        await until(lambda: it.in_flight == 12)
+        all_there.set()
+        await until(lambda: it.in_flight == it.own[backend_of(it, 0).engine])  # the other one has answered
+        monkeypatch.setattr(ejection, "SLOW_FACTOR", 4.0)
+        monkeypatch.setattr(ejection, "PATIENCE_SECONDS", 0.2)
+        await until(lambda: not backend_of(it, 0).ready)
         assert it.running.router.metrics.setbacks.ejections["large/0", Cause.HANGING] == 1
         assert {(await it.ask()).status for _ in range(4)} == {200}
         for task in waiting:
@@ -139,7 +170,10 @@ async def test_an_engine_that_stops_answering_is_kept_out_while_its_requests_sti
 
 
 @live
-async def test_when_the_others_die_an_engine_that_was_kept_out_is_better_than_none() -> None:
+async def test_when_the_others_die_an_engine_that_was_kept_out_is_better_than_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(health, "INTERVAL_SECONDS", NEVER)  # a request meets the death first
     bad = Moody(fail)
     async with rig(bad, usual) as it:
         await keep_asking(it, lambda: backend_of(it, 0).standing.phase is Phase.EJECTED)
@@ -170,12 +204,13 @@ async def test_a_backend_is_asked_for_its_health_where_its_engine_says_and_loadi
         return Backend(listed, replica, 0, lambda *_: None)
 
     loading, wrong = backend("/ready?full=1", 0), backend("/health", 1)
-    health = Health([loading, wrong])
+    probes = Health([loading, wrong])
     seen = []
     async with server:
         for status in (503, 204, 404, 404):
             answers["/ready?full=1"] = status
-            await health.probe()
+            with patient():
+                await probes.probe()
             seen.append((loading.ready, wrong.ready))
     assert seen == [(False, False), (True, False), (True, False), (False, False)]  # one failure is no proof
 

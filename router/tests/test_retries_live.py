@@ -14,11 +14,16 @@ from router_rig import (
     live,
     rig,
     scenario_of_rig,
+    until,
 )
 
-from bes_api.router_config import Limits
 from bes_router import relay
 from bes_router.policy.layout import Decision, LoadView, RoutingRequest
+
+
+@pytest.fixture(autouse=True)
+def refusals_may_come_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "HELD_SECONDS", 60.0)
 
 
 class FirstReady:
@@ -177,10 +182,14 @@ async def test_an_engine_that_only_failed_otherwise_is_relayed_at_once() -> None
 
 
 @live
-async def test_a_refusal_whose_rest_never_comes_is_given_up_and_tried_elsewhere() -> None:
-    async def stop_short(_: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
+async def test_a_refusal_whose_rest_never_comes_is_given_up_and_tried_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "HELD_SECONDS", 0.3)
+
+    async def stop_short(engine: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 503 No\r\ncontent-length: 20\r\n\r\nnot all")
-        await asyncio.sleep(30)
+        await engine.left(writer)
 
     async with rig(stop_short, complete, policy=FirstReady()) as it:
         assert (await it.ask()).status == 200
@@ -203,10 +212,9 @@ async def test_a_refusal_without_end_is_not_kept() -> None:
 async def test_a_client_that_leaves_between_two_attempts_leaks_nothing() -> None:
     asked = asyncio.Event()
 
-    async def wait(_: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
+    async def wait(engine: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
         asked.set()
-        await asyncio.sleep(30)
-        writer.close()
+        await engine.left(writer)
 
     async with rig(die, wait, policy=FirstReady()) as it:
         client = await it.client()
@@ -223,15 +231,18 @@ async def test_a_client_that_leaves_between_two_attempts_leaks_nothing() -> None
 
 @live
 async def test_many_clients_of_an_engine_that_dies_under_them_all_get_an_answer() -> None:
-    async def slow(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.1)
+    dead = asyncio.Event()
+
+    async def wait(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await dead.wait()
         await complete(engine, asked, writer)
 
-    async with rig(slow, slow, slow, limits=Limits(connect_timeout_seconds=0.5)) as it:
+    async with rig(wait, wait, wait) as it:
         asking = [asyncio.create_task(it.ask()) for _ in range(60)]
-        while it.in_flight < 60:
-            await asyncio.sleep(0.005)
+        await until(lambda: sum(len(engine.asked) for engine in it.engines) == 60)
+        lost = len(it.engines[0].asked)
         await it.engines[0].stop()
+        dead.set()
         assert {answer.status for answer in await asyncio.gather(*asking)} == {200}
         assert it.own == [0.0] * 6
-        assert sum(retries(it).values()) >= 20
+        assert sum(retries(it).values()) == lost > 0
