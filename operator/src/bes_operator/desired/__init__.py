@@ -1,0 +1,1 @@
+"""From a service to every object that it owns, without I/O, clock or environment."""
