@@ -124,7 +124,7 @@ def test_with_json_the_first_line_is_a_document_and_everything_else_goes_to_stde
     assert said["urls"][0] in said["curl"]
     assert said["logs"] == str(tmp_path / "logs")
     assert (rest, process.returncode) == ("", 0)
-    assert explained.startswith("starting 1 emulated GPUs, then the router")
+    assert explained.startswith("starting 1 emulated GPU, then the router")
     assert "Every engine is emulated" in explained
 
 

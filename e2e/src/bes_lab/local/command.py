@@ -22,7 +22,7 @@ from bes_api.quantities import parse_duration
 from bes_api.router_config import clients_of
 from bes_api.scenario_of import scenario_of
 from bes_api.service import BestEffortService, PolicyType
-from bes_lab.errors import ChildError, TargetError
+from bes_lab.errors import ChildError, StartError, TargetError
 from bes_lab.local.admin import status_line
 from bes_lab.local.figures import Figures, figures_of
 from bes_lab.local.plan import Plan
@@ -106,7 +106,9 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.routers,
             clients_of(service),
         )
-        sys.stderr.write(f"starting {len(scenario.gpus)} emulated GPUs, then the router: some seconds ...\n")
+        sys.stderr.write(
+            f"starting {_counted(len(scenario.gpus), 'emulated GPU')}, then the router: some seconds ...\n"
+        )
         try:
             with LocalService(plan) as running:
                 console = Console(highlight=False, soft_wrap=True, stderr=arguments.json)
@@ -121,17 +123,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextlib.contextmanager
 def _logs(named: Path | None, service: str) -> Iterator[Path]:
-    """The folder named, or a temporary one that goes with us; it stays where a process died while it served.
-
-    Of one that did not start the error tells all: its log's end.
-    """
+    """The folder named, or a temporary one that goes with us; it stays where a process died or did not start."""
     if named is not None:
         yield named
         return
     folder = Path(tempfile.mkdtemp(prefix=f"bes-{service}-"))
     try:
         yield folder
-    except ChildError:
+    except (ChildError, StartError):  # their words name logs in it
         raise
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -158,7 +157,7 @@ def _explain(
 ) -> None:
     scenario = plan.scenario
     names = ", ".join(f"{model.name} x{model.max_replicas}" for model in scenario.models)
-    console.print(f"[bold]{service.name}[/]: {names} on {len(scenario.gpus)} emulated GPUs, a process each")
+    console.print(f"[bold]{service.name}[/]: {names} on {_counted(len(scenario.gpus), 'emulated GPU')}, a process each")
     console.print(
         "Every engine is emulated here and speaks its type's API: latency follows the profiles, text is filler."
     )
@@ -167,7 +166,9 @@ def _explain(
         console.print("  the service asks for Learned: until `--policy FOLDER` names an artifact its fallback decides")
     asked = service.spec.router.replicas
     if asked != plan.routers:
-        console.print(f"  the service asks for {asked} routers; {plan.routers} here (--routers {asked} for as many)")
+        console.print(
+            f"  the service asks for {_counted(asked, 'router')}; {plan.routers} here (--routers {asked} for as many)"
+        )
     console.print(f"load   figures come {figures.said}", markup=False)
     if running.prometheus_url is not None:
         console.print(f"  {running.prometheus_url}")
@@ -178,6 +179,10 @@ def _explain(
         console.print(f"admin  {admin}/metrics{of}; behind a token /status, /load, /policy, /backends, /decisions/ID:")
         console.print(f"  {status_line(admin, running.token_file)}", markup=False)
     console.print(f"ready at {', '.join(running.urls)}; Ctrl-C ends everything. Try:")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _curl(plan: Plan, running: LocalService) -> str:
