@@ -25,6 +25,7 @@ from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.contract import Policy
 from bes_router.policy.layout import Decision, LoadView, RoutingRequest
 from bes_router.running import RunningRouter
+from bes_router.server import ClientConnection
 
 TEST_SECONDS = 100
 """Only a test that hangs lasts so long; below what a router waits for a silent engine."""
@@ -51,6 +52,20 @@ async def until(holds: Callable[[], bool]) -> None:
     """Wait for what the test has set going; `live` bounds it."""
     while not holds():
         await asyncio.sleep(0.005)
+
+
+async def standstill(figure: Callable[[], int], turns: int = 50) -> None:
+    """Wait until a figure stays what it is while everybody in this process has had so many turns."""
+    last, same = -1, 0
+    while same < turns:
+        now = figure()
+        last, same = now, same + 1 if now == last else 0
+        await asyncio.sleep(0.005)
+
+
+def begun(connection: ClientConnection) -> bool:
+    """Whether a part of a request has come."""
+    return connection._head is not None or bool(connection._buffer)
 
 
 @contextlib.contextmanager

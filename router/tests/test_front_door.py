@@ -8,9 +8,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from router_rig import AlwaysModel, chunk, live, rig, scenario_of_rig
+from router_rig import AlwaysModel, begun, chunk, live, rig, scenario_of_rig, standstill, until
 
 from bes_api.router_config import Limits
+from bes_router import server
 from bes_router.router import COMPLETIONS
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: a\r\n"
@@ -61,7 +62,8 @@ async def test_heads_and_bodies_above_the_limits_are_refused() -> None:
 
 
 @live
-async def test_an_answer_survives_a_client_that_is_still_sending() -> None:
+async def test_an_answer_survives_a_client_that_is_still_sending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "LINGER_SECONDS", 60.0)  # a slow machine may take that long to send the rest
     async with rig(limits=Limits(max_body_bytes=1000)) as it:
         client = await it.client()
         client.raw(HEAD + b"Content-Length: 4000000\r\n\r\n" + b"x" * 4_000_000)
@@ -70,13 +72,21 @@ async def test_an_answer_survives_a_client_that_is_still_sending() -> None:
 
 @live
 async def test_requests_that_dawdle_are_timed_out_and_idle_connections_closed() -> None:
-    limits = Limits(head_timeout_seconds=0.1, body_timeout_seconds=0.1, idle_timeout_seconds=0.1)
+    limits = Limits(head_timeout_seconds=1000.0, body_timeout_seconds=2000.0, idle_timeout_seconds=3000.0)
     async with rig(limits=limits) as it:
         half_head, half_body, idle = await it.client(), await it.client(), await it.client()
         half_head.raw(b"POST /v1")
         half_body.raw(HEAD + b"Content-Length: 10\r\n\r\n{")
+        await until(lambda: sum(begun(each) for each in it.running.router.connections) == 2)
+        await until(lambda: len(it.running.router.connections) == 3)
+        it.later(1000.0)
         assert (await half_head.answer()).status == 408
+        assert it.errors() == {"client_timeout": 1}
+        it.later(2000.0)
         assert (await half_body.answer()).status == 408
+        assert it.errors() == {"client_timeout": 2}
+        assert len([each for each in it.running.router.connections if not begun(each)]) == 1
+        it.later(3000.0)
         assert await idle.closed()
         assert it.errors() == {"client_timeout": 2}
 
@@ -152,18 +162,22 @@ def test_requests_are_the_same_in_whatever_pieces_they_arrive(cuts: list[int], c
 
 @live
 async def test_a_client_that_pipelines_without_end_is_held_back() -> None:
-    async def slow(engine: object, asked: object, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.3)
+    release = asyncio.Event()
+
+    async def held(engine: object, asked: object, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
 
-    async with rig(slow, limits=Limits(max_head_bytes=1000)) as it:
+    async with rig(held, limits=Limits(max_head_bytes=1000)) as it:
         client = await it.client()
         client.post({"prompt": "x"})
         for _ in range(200):
             client.get("/v1/models")
-        await asyncio.sleep(0.1)
+        await until(lambda: bool(it.engines[0].asked))
         (connection,) = it.running.router.connections
+        await standstill(lambda: len(connection._buffer))
         assert len(connection._buffer) < 300_000
+        release.set()
         assert (await client.answer()).status == 200
         for _ in range(200):
             assert (await client.answer()).status == 200
@@ -175,8 +189,9 @@ async def test_a_client_that_reads_no_answers_is_not_read_from_for_ever() -> Non
         client = await it.client(receive_buffer=4096)
         asked = b"GET /v1/models HTTP/1.1\r\nHost: test\r\n\r\n"
         client.raw(asked * 400_000)
-        await asyncio.sleep(0.3)
+        await until(lambda: bool(it.running.router.connections))
         (connection,) = it.running.router.connections
+        await standstill(lambda: client.writer.transport.get_write_buffer_size())
         assert connection._transport is not None
         assert connection._transport.get_write_buffer_size() < 2_000_000
         assert len(connection._buffer) < 1_000_000
@@ -188,8 +203,8 @@ async def test_a_client_that_reads_no_answers_is_not_read_from_for_ever() -> Non
 async def test_a_flood_of_empty_lines_holds_nobody_up() -> None:
     async with rig() as it:
         client = await it.client()
-        began = time.monotonic()
+        began = time.process_time()
         client.raw(b"\r\n" * 1_500_000)
         client.get("/v1/models")
         assert (await client.answer()).status == 200
-        assert time.monotonic() - began < 1.5
+        assert time.process_time() - began < 1.5  # this process's own work, whatever else the machine does
