@@ -8,19 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bes_api.comparison import best_of_each, best_policy, compare, mean_per_workload
+from bes_api.intervals import paired_interval, t_quantile
 from bes_api.report import EvaluationReport, WorkloadOutcome
-from bes_training.evaluation.comparison import (
-    BEST_STATIC,
-    Subject,
-    best_of_each,
-    best_policy,
-    compare,
-    evaluate,
-    mean_per_workload,
-    report_of,
-)
+from bes_training.evaluation.comparison import BEST_STATIC, Subject, evaluate, report_of
 from bes_training.evaluation.figures import differing, figures_of, window_shares
-from bes_training.evaluation.intervals import paired_interval, t_quantile
 from bes_training.workloads.workload import Workload
 
 Array = np.ndarray[Any, Any]

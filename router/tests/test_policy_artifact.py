@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from policy_scenarios import learned_artifact, opt_scenario, paper_artifact
 from safetensors.numpy import save
 
+from bes_api.artifact import digest_of
+from bes_api.errors import ArtifactError, ArtifactMisfitError, ArtifactUnreadableError
 from bes_api.router_config import LearnedPolicy, PaperPolicy
 from bes_router.policy import artifact as module
-from bes_router.policy.artifact import Artifact, digest_of, fits, read_artifact, write_artifact
+from bes_router.policy.artifact import Artifact, fits, read_artifact, write_artifact
 from bes_router.policy.catalogue import catalogue_of
-from bes_router.policy.errors import ArtifactError, ArtifactMisfitError, ArtifactUnreadableError
 from bes_router.policy.load import load_policy
 
 SCENARIO = opt_scenario()

@@ -14,6 +14,7 @@ from policy_scenarios import (
 )
 from pydantic import TypeAdapter
 
+from bes_api.errors import ArtifactMisfitError, ArtifactUnreadableError
 from bes_api.router_config import (
     DeadlineAwarePolicy,
     LearnedPolicy,
@@ -26,7 +27,6 @@ from bes_api.router_config import (
 )
 from bes_router.policy.artifact import write_artifact
 from bes_router.policy.catalogue import catalogue_of
-from bes_router.policy.errors import ArtifactMisfitError, ArtifactUnreadableError
 from bes_router.policy.layout import RoutingRequest
 from bes_router.policy.load import load_policy
 from bes_router.policy.tracker import LoadTracker

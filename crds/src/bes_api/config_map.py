@@ -15,6 +15,8 @@ from bes_api.errors import ConfigurationError
 ROUTER_CONFIG = "router.json"
 PASSPORT = "passport.json"
 WEIGHTS = "weights.safetensors"
+REPORT = "report.json.gz"
+"""Of the evaluation by which an artifact is judged; routers leave it alone."""
 MAX_BYTES = 1024 * 1024
 """The API server refuses a larger ConfigMap."""
 MAX_ARTIFACT_BYTES = 900 * 1024

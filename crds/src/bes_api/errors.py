@@ -4,6 +4,9 @@ BestEffortError                 exit code 2
 ├── DocumentError               a resource file: every problem with file, line, field and mend
 ├── ConfigurationError          a file that components hand each other (router configuration, passport, report)
 ├── ScenarioError               a valid resource from which no scenario can be made
+├── ArtifactError               an artifact that cannot be used; what served, or the fallback rule, goes on
+│   ├── ArtifactUnreadableError     files missing, truncated or not what they claim to be
+│   └── ArtifactMisfitError         sound, but of another layout, catalogue or shape
 ├── OutputError                 a file or folder that cannot be written: not allowed, no space, no folder
 └── MissingExtraError           exit code 3: the part of the distribution that does this is not installed
 """
@@ -49,6 +52,25 @@ class ConfigurationError(BestEffortError):
 
 class ScenarioError(BestEffortError):
     """The resource keeps every rule, but what it names (a profile) does not fit it or is not there."""
+
+
+class ArtifactError(BestEffortError):
+    """An artifact that cannot be used, with what to do about it."""
+
+    word: ClassVar[str] = "unusable"
+    """The reason in one word, as the answers' x-bes-policy says it."""
+
+
+class ArtifactUnreadableError(ArtifactError):
+    """Files are missing, truncated, damaged or not of this form."""
+
+    word = "unreadable"
+
+
+class ArtifactMisfitError(ArtifactError):
+    """The artifact is sound but does not fit: layout, features, models, tasks, shapes or non-finite weights."""
+
+    word = "misfit"
 
 
 class OutputError(BestEffortError):

@@ -67,7 +67,9 @@ class EvaluationReport(Frozen):
     outcomes: tuple[WorkloadOutcome, ...]
     comparisons: tuple[Comparison, ...] = ()
     comparator: str | None = None
-    """The rule against which the gate judges."""
+    """The rule against which the gate judges: the best of them on the validation workloads."""
+    validation: tuple[WorkloadOutcome, ...] = ()
+    """Every rule on the validation workloads, so that a reader can choose the comparator again."""
 
     @classmethod
     def read(cls, path: Path) -> Self:

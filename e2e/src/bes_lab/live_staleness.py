@@ -18,6 +18,7 @@ from rich.console import Console
 
 from bes_api.command import exit_code_of
 from bes_api.documents import the_service
+from bes_api.intervals import paired_interval
 from bes_api.scenario_of import scenario_of
 from bes_lab import prediction
 from bes_lab.demo import Show, show_of
@@ -28,7 +29,6 @@ from bes_lab.local.policies import artifact_choice
 from bes_lab.local.prometheus import LocalPrometheus, the_prometheus
 from bes_lab.results import RESULTS, Record, Recorder, read, recorder, write
 from bes_lab.staleness import LAG_SECONDS, SPLITS
-from bes_training.evaluation.intervals import paired_interval
 from bes_training.simulation.circumstances import Circumstances, LoadFigures, Poll
 
 TOPIC = "staleness"

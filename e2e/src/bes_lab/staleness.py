@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from rich.console import Console
 
+from bes_api.comparison import compare, mean_per_workload
 from bes_api.report import Comparison, WorkloadOutcome
 from bes_lab.results import Record, Recorder
 from bes_training.evaluation.command import Evaluation
-from bes_training.evaluation.comparison import compare, evaluate, mean_per_workload
+from bes_training.evaluation.comparison import evaluate
 from bes_training.evaluation.contestants import contestants_of
 from bes_training.simulation.circumstances import LoadFigures
 from bes_training.simulation.simulate import compiled_catalogue

@@ -16,6 +16,7 @@ from statistics import fmean
 from rich.console import Console
 
 from bes_api.command import exit_code_of
+from bes_api.comparison import compare, mean_per_workload
 from bes_api.documents import the_service
 from bes_api.report import Comparison
 from bes_api.scenario import Scenario
@@ -25,7 +26,7 @@ from bes_lab.results import RESULTS, Record, Recorder, recorder, write
 from bes_router.policy.artifact import read_artifact
 from bes_training.evaluation.command import Evaluation, Terms, judge
 from bes_training.evaluation.command import write as write_report
-from bes_training.evaluation.comparison import BEST_STATIC, compare, evaluate, mean_per_workload
+from bes_training.evaluation.comparison import BEST_STATIC, evaluate
 from bes_training.evaluation.contestants import artifact_brain, simulated
 from bes_training.learning.command import SUMMARY
 from bes_training.workloads.suite import load_suite

@@ -3,14 +3,14 @@
 import logging
 from dataclasses import dataclass
 
-from bes_api.errors import BestEffortError
+from bes_api.errors import ArtifactError, ArtifactUnreadableError, BestEffortError
 from bes_api.passport import Passport
 from bes_api.router_config import RouterConfig
 from bes_router.errors import StartupError
 from bes_router.metrics import Metrics
 from bes_router.policy.artifact import Artifact, parse_artifact
 from bes_router.policy.contract import Policy
-from bes_router.policy.errors import ArtifactAbsentError, ArtifactError, ArtifactUnreadableError
+from bes_router.policy.errors import ArtifactAbsentError
 from bes_router.policy.layout import Catalogue, Decision, LoadView, RoutingRequest
 from bes_router.policy.load import load_policy
 from bes_router.shadow import Shadow

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bes_api.command import Command
+from bes_api.comparison import best_policy
 from bes_api.documents import the_service
 from bes_api.errors import BestEffortError
 from bes_api.output import prepare_folder, whole_file
@@ -21,7 +22,7 @@ from bes_api.report import EvaluationReport
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_training.evaluation.base_rate import largest_model, measure_base
-from bes_training.evaluation.comparison import Subject, best_policy, evaluate, report_of
+from bes_training.evaluation.comparison import Subject, evaluate, report_of
 from bes_training.evaluation.contestants import Contestants, contestants_of, rule_of, simulated
 from bes_training.evaluation.figures import WINDOW_SECONDS
 from bes_training.evaluation.table import comparisons_tables, policies_table, tasks_table
@@ -69,10 +70,11 @@ def judge(scenario: Scenario, named: Sequence[str], terms: Terms, console: Conso
     subject = Subject(scenario.content_hash(), tasks, base, terms.window_seconds)
     rules = {name: contestants.policies[name] for name in contestants.rules}
     shown = _shown(terms.validation, setting, "choosing the comparator", console)
-    comparator = best_policy(evaluate(subject, rules, shown, threads=terms.threads), contestants.rules)
+    validation = evaluate(subject, rules, shown, threads=terms.threads)
+    comparator = best_policy(validation, contestants.rules)
     shown = _shown(terms.judged, setting, f"{terms.judged.part} suite", console)
     outcomes = evaluate(subject, contestants.policies, shown, comparator, terms.threads)
-    report = report_of(subject, outcomes, contestants.statics, comparator)
+    report = report_of(subject, outcomes, contestants.statics, comparator, validation)
     return Evaluation(subject, report, contestants, scenario, setting, terms.judged)
 
 

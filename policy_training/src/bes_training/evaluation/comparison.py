@@ -1,13 +1,12 @@
-"""Policies on many workloads: the evaluation itself, the comparator's choice, paired comparisons."""
+"""Policies on many workloads: the evaluation itself and its report."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from statistics import fmean
 
-from bes_api.report import Comparison, EvaluationReport, TaskOutcome, WorkloadOutcome
+from bes_api.comparison import best_of_each, compare, mean_per_workload
+from bes_api.report import EvaluationReport, TaskOutcome, WorkloadOutcome
 from bes_training.evaluation.figures import WINDOW_SECONDS, Figures, RunOutcomes, Simulate, differing, figures_of
-from bes_training.evaluation.intervals import paired_interval
 from bes_training.workloads.workload import Workload
 
 BEST_STATIC = "best static of each workload"
@@ -52,8 +51,12 @@ def report_of(
     outcomes: tuple[WorkloadOutcome, ...],
     statics: Sequence[str] = (),
     comparator: str | None = None,
+    validation: tuple[WorkloadOutcome, ...] = (),
 ) -> EvaluationReport:
-    """The report: every policy compared with the comparator, and with the best static of each workload."""
+    """The report: every policy compared with the comparator, and with the best static of each workload.
+
+    ``validation``: what the comparator was chosen by.
+    """
     names = list(dict.fromkeys(outcome.policy for outcome in outcomes))
     scores = {name: mean_per_workload(outcomes, name) for name in names}
     comparisons = []
@@ -71,49 +74,8 @@ def report_of(
         outcomes=outcomes,
         comparisons=tuple(comparisons),
         comparator=comparator,
+        validation=validation,
     )
-
-
-def compare(policy: str, scores: Mapping[str, float], against: str, others: Mapping[str, float]) -> Comparison:
-    """``policy`` less ``against`` in performance, paired by workload.
-
-    The unit is the workload: its realisations (seeds) were averaged before, for they are not independent of each other.
-    """
-    if scores.keys() != others.keys():
-        raise ValueError(f"{policy} and {against} were not run on the same workloads; evaluate both on one suite")
-    differences = {workload: scores[workload] - others[workload] for workload in scores}
-    interval = paired_interval(list(differences.values()))
-    worst = min(differences, key=lambda workload: differences[workload])
-    return Comparison(
-        policy=policy,
-        against=against,
-        mean=interval.mean,
-        low=interval.low,
-        high=interval.high,
-        worst=differences[worst],
-        worst_workload=worst,
-        n=interval.n,
-    )
-
-
-def mean_per_workload(outcomes: Iterable[WorkloadOutcome], policy: str) -> dict[str, float]:
-    """Performance per workload, averaged over its realisations."""
-    found: dict[str, list[float]] = {}
-    for outcome in outcomes:
-        if outcome.policy == policy:
-            found.setdefault(outcome.workload, []).append(outcome.performance)
-    return {workload: fmean(values) for workload, values in found.items()}
-
-
-def best_of_each(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The highest score of each workload."""
-    return {workload: max(each[workload] for each in scores) for workload in scores[0]}
-
-
-def best_policy(outcomes: Iterable[WorkloadOutcome], candidates: Sequence[str]) -> str:
-    """The candidate with the highest mean over workloads (the first of equals): how a comparator is chosen."""
-    kept = list(outcomes)
-    return max(candidates, key=lambda name: fmean(mean_per_workload(kept, name).values()))
 
 
 def _outcome(

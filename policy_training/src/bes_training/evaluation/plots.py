@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bes_api.comparison import mean_per_workload
 from bes_api.report import EvaluationReport
-from bes_training.evaluation.comparison import mean_per_workload
 from bes_training.evaluation.figures import RunOutcomes
 from bes_training.workloads.suite import Suite
 from bes_training.workloads.workload import Workload

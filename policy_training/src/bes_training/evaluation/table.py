@@ -5,8 +5,8 @@ from statistics import fmean
 from rich.console import RenderableType
 from rich.table import Table
 
+from bes_api.comparison import mean_per_workload
 from bes_api.report import EvaluationReport, WorkloadOutcome
-from bes_training.evaluation.comparison import mean_per_workload
 
 
 def policies_table(report: EvaluationReport) -> RenderableType:

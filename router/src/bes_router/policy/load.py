@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bes_api.errors import ArtifactMisfitError
 from bes_api.router_config import (
     ConfiguredPolicy,
     DeadlineAwarePolicy,
@@ -19,7 +20,7 @@ from bes_router.policy import own, placement, policies, rules
 from bes_router.policy.artifact import Artifact, fits, read_artifact
 from bes_router.policy.contract import Policy
 from bes_router.policy.defaults import default_parameters
-from bes_router.policy.errors import ArtifactAbsentError, ArtifactMisfitError
+from bes_router.policy.errors import ArtifactAbsentError
 from bes_router.policy.layout import Catalogue
 
 PLACEMENTS = {

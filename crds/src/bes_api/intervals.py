@@ -1,10 +1,13 @@
-"""Confidence intervals of paired differences by Student's t, whose quantile is computed here (no SciPy for that)."""
+"""Confidence intervals of paired differences by Student's t, whose quantile is computed here: whoever judges an
+artifact has no SciPy."""
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
+from statistics import fmean, stdev
 from typing import NamedTuple
 
-import numpy as np
+_PANELS = 512  # of Simpson's rule
 
 
 class Interval(NamedTuple):
@@ -23,15 +26,14 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.95) -> I
     """
     if not len(differences):
         raise ValueError("no pairs to compare; give both policies at least one workload")
-    values = np.asarray(differences, np.float64)
-    mean, count = float(values.mean()), len(values)
+    mean, count = fmean(differences), len(differences)
     if count == 1:
         return Interval(mean, mean, mean, 1)
-    error = float(values.std(ddof=1)) / math.sqrt(count)
-    reach = t_quantile((1 + confidence) / 2, count - 1) * error
+    reach = t_quantile((1 + confidence) / 2, count - 1) * stdev(differences) / math.sqrt(count)
     return Interval(mean, mean - reach, mean + reach, count)
 
 
+@lru_cache(maxsize=64)
 def t_quantile(probability: float, freedom: int) -> float:
     """Quantile of Student's t with ``freedom`` degrees of freedom, for a probability in 0.5..1, to about 1e-7."""
     low, high = 0.0, 1.0
@@ -46,7 +48,8 @@ def t_quantile(probability: float, freedom: int) -> float:
 def _t_below(t: float, freedom: int) -> float:
     """P(T <= t) for t >= 0: with t = sqrt(n) tan(a), the density becomes a power of the cosine (Simpson's rule)."""
     angle = math.atan(t / math.sqrt(freedom))
-    heights = np.cos(np.linspace(0.0, angle, 513)) ** (freedom - 1)
-    integral = angle / 512 / 3 * (heights[0] + heights[-1] + 4 * heights[1:-1:2].sum() + 2 * heights[2:-2:2].sum())
+    heights = [math.cos(angle * panel / _PANELS) ** (freedom - 1) for panel in range(_PANELS + 1)]
+    inner = 4 * math.fsum(heights[1:-1:2]) + 2 * math.fsum(heights[2:-2:2])
+    integral = angle / _PANELS / 3 * (heights[0] + heights[-1] + inner)
     scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(math.pi)
-    return 0.5 + scale * float(integral)
+    return 0.5 + scale * integral
