@@ -6,8 +6,9 @@ from bes_api.engines import ENGINES
 from bes_api.errors import ScenarioError
 from bes_api.presets import LATENCY_PRESETS, PRESET_OF_MODEL_ID
 from bes_api.profile import ModelProfile, Profiles
+from bes_api.resolved_engine import engine_of
 from bes_api.scenario import Measure, OnMiss, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
-from bes_api.service import AcceleratorGroup, BestEffortService, Engine, Model, ServiceSpec, Task
+from bes_api.service import AcceleratorGroup, BestEffortService, EngineType, Model, ServiceSpec, Task
 
 
 def scenario_of(service: BestEffortService, profiles: Profiles) -> Scenario:
@@ -23,7 +24,7 @@ def scenario_of(service: BestEffortService, profiles: Profiles) -> Scenario:
         placement = _placement(model, spec, first_gpu, len(gpus))
         if model.accelerator is None:
             gpus.extend(ScenarioGPU() for _ in placement)
-        models.append(_scenario_model(model, spec.engine, profile_of(model, profiles), placement))
+        models.append(_scenario_model(model, engine_of(spec, model).type, profile_of(model, profiles), placement))
     return Scenario(
         gpus=tuple(gpus),
         models=tuple(models),
@@ -78,17 +79,14 @@ def _placement(model: Model, spec: ServiceSpec, first_gpu: Mapping[str, int], fr
 
 
 def _scenario_model(
-    model: Model, default_engine: Engine | None, profile: ModelProfile, placement: tuple[int, ...]
+    model: Model, engine: EngineType, profile: ModelProfile, placement: tuple[int, ...]
 ) -> ScenarioModel:
-    engine = model.engine or default_engine
-    if engine is None:
-        raise ScenarioError(f"model {model.name!r} has no engine: set spec.engine or the model's own")
     if profile.kv_cache_tokens < model.context_tokens:
         raise ScenarioError(
             f"model {model.name!r}: its profile's KV cache holds {profile.kv_cache_tokens} tokens, less than "
             f"contextTokens {model.context_tokens}, so a request could wait for ever: lower contextTokens"
         )
-    facts = ENGINES[engine.type]
+    facts = ENGINES[engine]
     return ScenarioModel(
         name=model.name,
         latency=profile.latency,

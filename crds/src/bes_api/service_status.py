@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-from bes_api.config_map import Digest
+from bes_api.config_map import Digest as AnyDigest
 from bes_api.quantities import DecimalString
 
 INSTANT_FORM = "%Y-%m-%dT%H:%M:%SZ"
@@ -43,6 +43,7 @@ Instant = Annotated[
 """A point in time, to the second, UTC."""
 Word = Annotated[str, _cut(256), Field(max_length=256)]
 Text = Annotated[str, _cut(2048), Field(max_length=2048)]
+Digest = Annotated[AnyDigest, Field(max_length=71)]
 Generation = Annotated[int, Field(strict=True, ge=-1, le=2**63 - 1)]
 Number = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
 

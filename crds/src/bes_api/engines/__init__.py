@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from bes_api.engines import emulated, text_generation_inference, vllm
 from bes_api.engines.facts import EngineFacts
+from bes_api.resolved_engine import engine_of
 from bes_api.service import EngineType, ServiceSpec
 
 ENGINES: Mapping[EngineType, EngineFacts] = MappingProxyType(
@@ -13,6 +14,5 @@ ENGINES: Mapping[EngineType, EngineFacts] = MappingProxyType(
 
 
 def engine_types(spec: ServiceSpec) -> Mapping[str, EngineType]:
-    """Engine type per model name; models for which the service states none are left out (a rule refuses that)."""
-    stated = {model.name: model.engine or spec.engine for model in spec.models}
-    return {name: engine.type for name, engine in stated.items() if engine is not None}
+    """Engine type per model name. Raises ScenarioError where a model has none (a rule refuses that)."""
+    return {model.name: engine_of(spec, model).type for model in spec.models}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bes_api.router_config import DirectLoad
-from bes_api.service import BestEffortService
+from bes_api.service import DIRECT, BestEffortService, Load
 from bes_lab.errors import TargetError
 from bes_lab.local.prometheus import LocalPrometheus, find_prometheus, the_prometheus
 
@@ -26,25 +26,25 @@ def figures_of(
 
     A Prometheus that a service names by URL is played by one of our own: nothing outside this machine is asked.
     """
-    asked = service.spec.load.prometheus
+    stated = service.spec.load or DIRECT
+    asked = stated.prometheus
     if scrape_interval_seconds is not None and not 0.1 <= scrape_interval_seconds <= 3600.0:
         raise TargetError(f"--scrape-interval {scrape_interval_seconds:g}s: expected 100ms to 1h")
     if prometheus is False or (prometheus is None and asked is None):
-        return Figures(_direct(service), "straight from the engines")
+        return Figures(_direct(stated), "straight from the engines")
     if prometheus is None and find_prometheus() is None:
         return Figures(
-            _direct(service), "straight from the engines: there is no prometheus here; `make prometheus` fetches one"
+            _direct(stated), "straight from the engines: there is no prometheus here; `make prometheus` fetches one"
         )
     interval = scrape_interval_seconds or (asked.scrape_interval.total_seconds() if asked else SCRAPE_SECONDS)
-    stale = service.spec.load.stale_after if asked and scrape_interval_seconds is None else None
+    stale = stated.stale_after if asked and scrape_interval_seconds is None else None
     load = LocalPrometheus(the_prometheus(), interval, stale.total_seconds() if stale else None)
     instead = f", in place of {asked.url}" if asked else ""
     return Figures(load, f"from a Prometheus of our own that scrapes every {interval:g} s{instead}")
 
 
-def _direct(service: BestEffortService) -> DirectLoad:
+def _direct(load: Load) -> DirectLoad:
     """As the resource states it, else the router's default."""
-    load = service.spec.load
     if load.direct is None:
         return DirectLoad()
     stale = load.stale_after.total_seconds() if load.stale_after else None
