@@ -7,7 +7,7 @@ ENVIRONMENT = $(or $(PYTHON),$(error Python 3.11 or newer is not on the PATH; na
 	requirements/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint bench results .venv .venv-training .venv-bench .venv-engine prometheus faults fuzz soak
+.PHONY: help demo test test-quick test-cluster lint bench results .venv .venv-training .venv-bench .venv-engine prometheus kubernetes faults fuzz soak
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -20,7 +20,10 @@ test: .venv-training .venv-engine prometheus ## lint and every test
 	.venv-training/bin/python -m pytest
 
 test-quick: .venv ## the tests that need no torch and little time
-	.venv/bin/python -m pytest -m "not slow and not torch"
+	.venv/bin/python -m pytest -m "not slow and not torch and not control_plane and not cluster"
+
+test-cluster: .venv kubernetes ## tests on a real API server; as root also on a cluster made for them
+	.venv/bin/python -m pytest -m "control_plane or cluster"
 
 lint: .venv ## style, types, arrows between the rooms, guards of the house
 	$(call lint,.venv)
@@ -45,6 +48,9 @@ results: .venv ## every recorded claim as one table, what falls short on top; pa
 
 prometheus: ## fetch a Prometheus into the user's cache, without root, unless there is one
 	@$(or $(PYTHON),python3) requirements/prometheus.py
+
+kubernetes: ## build Kubernetes, etcd, CoreDNS, Helm and kubeconform into the user's cache, unless they are there; needs Go
+	@$(or $(PYTHON),python3) requirements/kubernetes.py > /dev/null
 
 define lint
 $(1)/bin/ruff check .

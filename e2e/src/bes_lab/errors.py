@@ -5,7 +5,8 @@ BestEffortError
 ├── TargetError     an URL that cannot be replayed to, or arguments that do not fit together
 ├── ProfileError    an engine that cannot be profiled, or arguments with which nothing could be fitted
 ├── StartError      a process of a local run ended or was not ready in time; carries the tail of its log
-└── ChildError      a process of a local run ended while it served; carries the tail of its log
+├── ChildError      a process of a local run ended while it served; carries the tail of its log
+└── ClusterError    a cluster that cannot be started, or what it needs of this machine and is not there
 """
 
 from bes_api.errors import BestEffortError
@@ -34,5 +35,11 @@ class StartError(BestEffortError):
 
 class ChildError(BestEffortError):
     """A process ended while the service ran."""
+
+    exit_code = 4
+
+
+class ClusterError(BestEffortError):
+    """A cluster that cannot be started or asked, or what it needs of this machine."""
 
     exit_code = 4
