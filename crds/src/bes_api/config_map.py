@@ -1,12 +1,14 @@
 """What travels in a ConfigMap between operator, training and router: keys, size, digest and the mounted folder."""
 
+import base64
+import binascii
 import contextlib
 import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -39,6 +41,24 @@ def data_digest(data: Mapping[str, bytes]) -> str:
             found.update(len(part).to_bytes(8, "big"))
             found.update(part)
     return "sha256:" + found.hexdigest()
+
+
+def data_of(files: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
+    """``data`` and ``binaryData`` of a ConfigMap with these files; JSON can be read there as it is."""
+    text = {name: content.decode() for name, content in sorted(files.items()) if name.endswith(".json")}
+    packed = {name: base64.b64encode(content).decode() for name, content in sorted(files.items()) if name not in text}
+    return {key: values for key, values in (("data", text), ("binaryData", packed)) if values}
+
+
+def files_in(config_map: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files of a ConfigMap by name. Raises ConfigurationError for ``binaryData`` that is no base64."""
+    files = {str(name): str(content).encode() for name, content in (config_map.get("data") or {}).items()}
+    for name, content in (config_map.get("binaryData") or {}).items():
+        try:
+            files[str(name)] = base64.b64decode(content, validate=True)
+        except (binascii.Error, ValueError, TypeError) as error:
+            raise ConfigurationError(f"{name}: is no base64: {error}") from error
+    return files
 
 
 def is_mounted(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bes_api.command import Terminated
 from bes_api.errors import BestEffortError
 
 Array = NDArray[Any]
@@ -68,21 +69,22 @@ def fill(targets: Sequence[Array], sources: Sequence[Array]) -> None:
 
 
 @contextmanager
-def interrupt_held() -> Iterator[list[bool]]:
-    """Ctrl-C only fills the list that is given, so that work can end where its state is whole.
+def interrupt_held() -> Iterator[list[KeyboardInterrupt]]:
+    """Ctrl-C and SIGTERM only fill the list that is given, so that work can end where its state is whole.
 
     Outside the main thread, where Python delivers no signal, the list stays empty.
     """
-    asked: list[bool] = []
+    asked: list[KeyboardInterrupt] = []
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
 
-    def hold(_number: int, _frame: FrameType | None) -> None:
-        asked.append(True)
+    def hold(number: int, _frame: FrameType | None) -> None:
+        asked.append(Terminated() if number == signal.SIGTERM else KeyboardInterrupt())
 
-    before = signal.signal(signal.SIGINT, hold)
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -79,9 +79,9 @@ def train_dqn(
 ) -> DQNResult:
     """Train for ``scenario``, whose base rate (requests/s) is ``base_rate``.
 
-    With ``checkpoint`` the training goes on from that file if it exists, writes it now and then, and on Ctrl-C before
-    KeyboardInterrupt is raised. Raises CheckpointError for a file of another training. Same arguments, machine and
-    number of threads: same weights, interrupted or not.
+    With ``checkpoint`` the training goes on from that file if it exists, writes it now and then, and on Ctrl-C or
+    SIGTERM before KeyboardInterrupt is raised. Raises CheckpointError for a file of another training. Same arguments,
+    machine and number of threads: same weights, interrupted or not.
     """
     with torch_threads(settings.threads):
         training = Training(scenario, settings, base_rate, clock)
@@ -98,7 +98,7 @@ def train_dqn(
                 if checkpoint is not None and (interrupted or training.checkpoint_due):
                     write_checkpoint(checkpoint, training.checkpoint())
                 if interrupted:
-                    raise KeyboardInterrupt
+                    raise interrupted[0]
         return training.result()
 
 

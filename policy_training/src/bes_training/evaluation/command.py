@@ -26,7 +26,7 @@ from bes_training.evaluation.comparison import Subject, evaluate, report_of
 from bes_training.evaluation.contestants import Contestants, contestants_of, rule_of, simulated
 from bes_training.evaluation.figures import WINDOW_SECONDS
 from bes_training.evaluation.table import comparisons_tables, policies_table, tasks_table
-from bes_training.workloads.suite import Suite, load_suite, realise
+from bes_training.workloads.suite import MAX_REQUESTS, Suite, load_suite, realise
 from bes_training.workloads.traces import Part
 from bes_training.workloads.workload import Setting, Workload
 
@@ -59,6 +59,8 @@ class Terms:
     validation: Suite
     window_seconds: float = WINDOW_SECONDS
     threads: int = 1
+    max_requests: int = MAX_REQUESTS
+    """Of each workload."""
 
 
 def judge(scenario: Scenario, named: Sequence[str], terms: Terms, console: Console) -> Evaluation:
@@ -69,10 +71,10 @@ def judge(scenario: Scenario, named: Sequence[str], terms: Terms, console: Conso
     tasks = tuple(task.name for task in scenario.tasks)
     subject = Subject(scenario.content_hash(), tasks, base, terms.window_seconds)
     rules = {name: contestants.policies[name] for name in contestants.rules}
-    shown = _shown(terms.validation, setting, "choosing the comparator", console)
+    shown = _shown(terms.validation, setting, terms.max_requests, "choosing the comparator", console)
     validation = evaluate(subject, rules, shown, threads=terms.threads)
     comparator = best_policy(validation, contestants.rules)
-    shown = _shown(terms.judged, setting, f"{terms.judged.part} suite", console)
+    shown = _shown(terms.judged, setting, terms.max_requests, f"{terms.judged.part} suite", console)
     outcomes = evaluate(subject, contestants.policies, shown, comparator, terms.threads)
     report = report_of(subject, outcomes, contestants.statics, comparator, validation)
     return Evaluation(subject, report, contestants, scenario, setting, terms.judged)
@@ -119,12 +121,14 @@ def best_of_each_kind(report: EvaluationReport, contestants: Contestants) -> lis
     return [best_policy(report.outcomes, names) for names in kinds.values()]
 
 
-def _shown(suite: Suite, setting: Setting, what: str, console: Console) -> Iterator[Workload]:
+def _shown(suite: Suite, setting: Setting, max_requests: int, what: str, console: Console) -> Iterator[Workload]:
     """The suite's workloads, with a bar on standard error while they are consumed."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         yield from progress.track(
-            suite.realise(setting), total=len(suite.workloads) * len(suite.seeds), description=what
+            suite.realise(setting, max_requests=max_requests),
+            total=len(suite.workloads) * len(suite.seeds),
+            description=what,
         )
 
 

@@ -50,6 +50,8 @@ class Watch:
             self._progress.update(self._whole, completed=done, description=name, note=note)
 
         self._progress.update(self._whole, description=name, note="")
+        if not self._console.is_terminal:  # a log shows no bar
+            self.say(f"{name}: {decisions:,} decisions")
         yield report
         self._finished += decisions
         self._progress.update(self._whole, completed=self._finished)
