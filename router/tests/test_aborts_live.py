@@ -65,7 +65,7 @@ async def test_a_request_without_an_answer_at_its_deadline_is_stopped_and_told_s
 
     async with rig(silent_once_known, scenario=aborting(DEADLINE)) as it:
         client = await it.client()
-        client.post({"prompt": "x", "model": "trivia"})  # the next one goes out at once, over the connection of this one
+        client.post({"prompt": "x", "model": "trivia"})  # the next one goes out at once, over its connection
         assert (await client.answer()).status == 200
         began = time.monotonic()
         client.post({"prompt": "x"})

@@ -191,7 +191,7 @@ async def test_a_client_that_reads_no_answers_is_not_read_from_for_ever() -> Non
         client.raw(asked * 400_000)
         await until(lambda: bool(it.running.router.connections))
         (connection,) = it.running.router.connections
-        await standstill(lambda: client.writer.transport.get_write_buffer_size())
+        await standstill(client.writer.transport.get_write_buffer_size)
         assert connection._transport is not None
         assert connection._transport.get_write_buffer_size() < 2_000_000
         assert len(connection._buffer) < 1_000_000

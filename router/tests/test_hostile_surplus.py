@@ -48,10 +48,18 @@ def test_an_answer_in_pieces_of_any_size_is_whole(answer: bytes) -> None:
 
 @live
 async def test_nothing_behind_the_end_is_relayed_of_an_answer_that_came_in_pieces() -> None:
-    async with rig(saying(WHOLE[:-4], WHOLE[-4:] + b"\r\n")) as it:
+    relayed = asyncio.Event()
+
+    async def say(_: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(WHOLE[:-4])
+        await relayed.wait()
+        writer.write(WHOLE[-4:] + b"\r\n")
+
+    async with rig(say) as it:
         client = await it.client()
         client.post({"prompt": "x"})
         assert (await client.head()).status == 200
         assert await client.reader.readexactly(len(BODY) - 4) == BODY[:-4]
+        relayed.set()
         assert await client.closed()
         assert it.errors() == {"backend_bad_response": 1}

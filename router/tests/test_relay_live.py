@@ -4,11 +4,27 @@ import asyncio
 import json
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
-from router_rig import STREAM_HEAD, Asked, Engine, chunk, complete, error_of, live, rig, scenario_of_rig, stream
+from router_rig import (
+    STREAM_HEAD,
+    Asked,
+    Engine,
+    begun,
+    chunk,
+    complete,
+    error_of,
+    live,
+    rig,
+    scenario_of_rig,
+    standstill,
+    stream,
+    until,
+)
 
 from bes_api.router_config import Limits
+from bes_router import health, running
 
 
 @live
@@ -161,15 +177,17 @@ async def test_an_engine_that_dies_in_a_stream_cuts_the_client_and_leaks_nothing
 
 @live
 async def test_half_an_answer_without_length_cannot_be_taken_for_a_whole_one() -> None:
-    async def fall_silent(_: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
+    async def fall_silent(engine: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\nhalf an")
-        await asyncio.sleep(30)
+        await engine.left(writer)
 
-    async with rig(fall_silent, limits=Limits(response_timeout_seconds=0.2)) as it:
+    async with rig(fall_silent, limits=Limits(response_timeout_seconds=1000.0)) as it:
         client = await it.client()
         client.post({"prompt": "x"})
+        await client.head()
+        it.later(1001.0)
         with pytest.raises(ConnectionResetError):
-            await client.answer()
+            await client.reader.read()
         assert it.errors() == {"backend_silent": 1}
 
 
@@ -190,7 +208,8 @@ async def test_an_engine_that_dies_before_its_answer_is_a_503_to_try_again() -> 
 
 
 @live
-async def test_a_refused_connection_marks_the_backend_until_a_probe_succeeds() -> None:
+async def test_a_refused_connection_marks_the_backend_until_a_probe_succeeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "INTERVAL_SECONDS", 1e6)  # only this test probes
     async with rig() as it:
         engine = it.engines[0]
         await engine.stop()
@@ -201,8 +220,7 @@ async def test_a_refused_connection_marks_the_backend_until_a_probe_succeeds() -
         assert not it.running.router.serving.backends[1].ready  # type: ignore[union-attr]
         assert (await it.ask()).json["error"]["code"] == "no_backend"
         await engine.start()
-        while not it.running.router.serving.backends[1].ready:  # type: ignore[union-attr]
-            await asyncio.sleep(0.02)
+        await it.running.generation.health.probe()
         assert (await it.ask()).status == 200
 
 
@@ -273,6 +291,7 @@ async def test_a_client_that_leaves_while_connecting_leaks_nothing() -> None:
         await asyncio.sleep(0)
         client.close()
         await asyncio.sleep(0.05)
+        await it.settle()
         assert it.own == [0.0, 0.0]
 
 
@@ -293,10 +312,8 @@ async def test_a_slow_reader_pauses_the_engine_and_gets_everything() -> None:
         client = await it.client(receive_buffer=4096)
         client.post({"prompt": "x"})
         await client.head()
-        await asyncio.sleep(0.3)
-        stalled = sent
-        await asyncio.sleep(0.2)
-        assert sent == stalled < total / 2  # the engine had to wait: nothing piles up in the router
+        await standstill(lambda: sent)
+        assert sent < total / 2  # the engine had to wait: nothing piles up in the router
         got = 0
         while got < total:
             got += len(await client.reader.read(1 << 20))
@@ -315,18 +332,21 @@ async def test_a_client_that_takes_nothing_is_cut_off_in_the_end() -> None:
             writer.write(b"x" * 65536)
             await writer.drain()
 
-    async with rig(flood, limits=Limits(response_timeout_seconds=0.3)) as it:
+    async with rig(flood, limits=Limits(response_timeout_seconds=1000.0)) as it:
         client = await it.client(receive_buffer=4096)
         client.post({"prompt": "x"})
         await client.head()
+        (connection,) = it.running.router.connections
+        await until(lambda: connection.exchange is not None and connection.exchange._paused)
+        it.later(1001.0)
         await it.settle()
         assert it.errors() == {"client_stalled": 1}
 
 
 @live
 async def test_a_silent_engine_is_a_504() -> None:
-    async def silent(_: Engine, __: Asked, ___: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(30)
+    async def silent(engine: Engine, _: Asked, writer: asyncio.StreamWriter) -> None:
+        await engine.left(writer)
 
     async with rig(silent, limits=Limits(response_timeout_seconds=0.2)) as it:
         assert (await it.ask()).status == 504
@@ -366,35 +386,22 @@ async def test_a_hard_deadline_missed_earns_nothing_and_a_soft_one_a_part() -> N
         assert (await it.ask()).status == 200
         figures = it.running.router.metrics.tasks[0]
         assert (figures.late, figures.in_time, figures.reward, figures.peak_reward) == (1, 0, 0.0, 0.8)
-    async with rig(late, scenario=scenario_of_rig(full=0.1, zero=1.1)) as it:
+    async with rig(late, scenario=scenario_of_rig(full=0.1, zero=50.1)) as it:
+        began = time.monotonic()
         assert (await it.ask()).status == 200
+        took = time.monotonic() - began
         figures = it.running.router.metrics.tasks[0]
         assert (figures.late, figures.in_time) == (0, 1)
-        assert 0.5 < figures.reward < 0.8 * 0.96
+        assert 0.8 * (1.0 - (took - 0.1) / 50.0) < figures.reward < 0.8 * (1.0 - 0.04 / 50.0)
 
 
 @live
-async def test_the_first_token_is_not_held_back_by_nagle() -> None:
-    async def two_writes(_: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
-        writer.write(STREAM_HEAD)
-        await writer.drain()
-        await asyncio.sleep(0.005)
-        writer.write(chunk(b"data: a\n\n"))
-        await writer.drain()
-        await asyncio.sleep(0.005)
-        writer.write(chunk(b"data: b\n\n") + b"0\r\n\r\n")
-
-    async with rig(two_writes) as it:
+async def test_no_token_is_held_back_by_nagle_on_either_side() -> None:
+    async with rig(stream) as it:
         client = await it.client()
-        times = []
-        for _ in range(9):
-            began = time.perf_counter()
-            client.post({"prompt": "x", "stream": True})
-            await client.head()
-            await client.reader.readuntil(b"data: b\n\n")
-            times.append(time.perf_counter() - began)
-            await client.reader.readuntil(b"0\r\n\r\n")
-        assert sorted(times)[4] < 0.03  # with Nagle and delayed ACK on either side: 40 ms more
+        client.post({"prompt": "x", "stream": True})
+        await client.answer()
+        await until(lambda: bool(it.running.router.serving.backends[1].idle))  # type: ignore[union-attr]  # it is there
         for connection in it.running.router.connections:
             sock = connection._transport.get_extra_info("socket")  # type: ignore[union-attr]
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -404,11 +411,13 @@ async def test_the_first_token_is_not_held_back_by_nagle() -> None:
 
 @live
 async def test_draining_finishes_what_runs_and_accepts_nothing_new() -> None:
-    async def slow(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.2)
+    release = asyncio.Event()
+
+    async def held(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
         await complete(engine, asked, writer)
 
-    async with rig(slow) as it:
+    async with rig(held) as it:
         idle = await it.client()
         idle.get("/v1/models")
         await idle.answer()
@@ -416,7 +425,7 @@ async def test_draining_finishes_what_runs_and_accepts_nothing_new() -> None:
         while not it.in_flight:
             await asyncio.sleep(0.005)
         drained = asyncio.create_task(it.running.drain())
-        await asyncio.sleep(0.05)
+        await until(lambda: it.running.router.draining)
         assert (await it.admin("/readyz")).status == 503
         assert (await it.admin("/healthz")).status == 200
         assert await idle.closed()
@@ -426,6 +435,7 @@ async def test_draining_finishes_what_runs_and_accepts_nothing_new() -> None:
             pass
         else:
             assert await late.closed()
+        release.set()
         answer = await running
         assert (answer.status, answer.fields["connection"]) == (200, "close")
         assert await drained
@@ -437,9 +447,9 @@ async def test_a_request_that_had_begun_to_arrive_is_served_while_draining() -> 
         half = await it.client()
         half.raw(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n")
         half.raw(b'{"prompt": ')
-        await asyncio.sleep(0.02)
+        await until(lambda: any(map(begun, it.running.router.connections)))
         drained = asyncio.create_task(it.running.drain())
-        await asyncio.sleep(0.02)
+        await until(lambda: it.running.router.draining)
         half.raw(b'"x"}')
         answer = await half.answer()
         assert (answer.status, answer.fields["connection"]) == (200, "close")
@@ -450,9 +460,9 @@ async def test_a_request_that_had_begun_to_arrive_is_served_while_draining() -> 
 
 @live
 async def test_draining_cuts_off_what_outlasts_the_grace_time() -> None:
-    async def endless(_: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
+    async def endless(engine: Engine, _: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(STREAM_HEAD)
-        await asyncio.sleep(30)
+        await engine.left(writer)
 
     async with rig(endless, limits=Limits(drain_timeout_seconds=0.1)) as it:
         client = await it.client()
@@ -465,20 +475,25 @@ async def test_draining_cuts_off_what_outlasts_the_grace_time() -> None:
 
 
 @live
-async def test_requests_without_an_answer_yet_get_a_503_when_the_grace_time_is_over() -> None:
-    async def silent(_: Engine, __: Asked, ___: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(30)
+async def test_requests_without_an_answer_yet_get_a_503_when_the_grace_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def silent(engine: Engine, _: Asked, writer: asyncio.StreamWriter) -> None:
+        await engine.left(writer)
 
-    async with rig(silent, limits=Limits(drain_timeout_seconds=0.1)) as it:
+    ahead = 0.0
+    monkeypatch.setattr(running, "time", SimpleNamespace(time=time.time, monotonic=lambda: time.monotonic() + ahead))
+    async with rig(silent, limits=Limits(drain_timeout_seconds=1000.0, response_timeout_seconds=9000.0)) as it:
         waiting = await it.client()
         waiting.post({"prompt": "x"})
         half = await it.client()
         half.raw(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 15\r\n\r\n")
-        while not it.in_flight:
-            await asyncio.sleep(0.005)
+        await until(lambda: it.in_flight == 1 and any(map(begun, it.running.router.connections)))
         drained = asyncio.create_task(it.running.drain())
-        await asyncio.sleep(0.03)
+        await until(lambda: it.running.router.draining)
         half.raw(b'{"prompt": "x"}')
+        await until(lambda: it.in_flight == 2)
+        ahead = 1001.0
         for client in (waiting, half):
             answer = await client.answer()
             assert (answer.status, answer.fields["connection"], answer.json["error"]["code"]) == (
