@@ -13,7 +13,19 @@ from typing import Any
 import pytest
 from kubelet import mount
 from policy_scenarios import learned_artifact
-from router_rig import Asked, Behaviour, Engine, Rig, complete, live, scenario_of_rig
+from router_rig import (
+    PATIENCE_SECONDS,
+    Asked,
+    Behaviour,
+    Engine,
+    Rig,
+    begun,
+    complete,
+    live,
+    patient,
+    scenario_of_rig,
+    until,
+)
 
 from bes_api.config_map import MAX_ARTIFACT_BYTES, PASSPORT, ROUTER_CONFIG, WEIGHTS, data_digest, read_files
 from bes_api.errors import ConfigurationError
@@ -69,7 +81,7 @@ class Delivering(Rig):
                 )
                 for i, engine in enumerate(engines)
             ),
-            load=DirectLoad(interval_seconds=0.05, stale_after_seconds=0.5),
+            load=DirectLoad(interval_seconds=0.5, stale_after_seconds=PATIENCE_SECONDS),
             policy=policy or StaticPolicy(model="large"),
             **fields,
         ).model_dump_json().encode()  # fmt: skip
@@ -78,11 +90,10 @@ class Delivering(Rig):
     def state(self) -> RouterStatus:
         return status.status_of(self.running)
 
-    async def deliver(self, until: Callable[[RouterStatus], bool], **folders: dict[str, bytes]) -> None:
+    async def deliver(self, done: Callable[[RouterStatus], bool], **folders: dict[str, bytes]) -> None:
         for name, files in folders.items():
             mount(self.root / name, files)
-        while not until(self.state):
-            await asyncio.sleep(0.005)
+        await until(lambda: done(self.state))
 
     async def configure(self, document: bytes) -> None:
         files = {ROUTER_CONFIG: document}
@@ -105,17 +116,18 @@ async def delivering(
     first = delivery.first()
     decisions = None if log is None else DecisionLog(log, first.config.scenario, first.loaded.name)
     it.running = RunningRouter(first, delivery, decisions=decisions)
-    await it.running.start()
-    it.port, it.admin_port = it.running.ports
-    try:
-        yield it
-    finally:
-        for client in it.clients:
-            client.close()
-        await it.running.close()
-        for engine in engines:
-            await engine.stop()
-        await asyncio.sleep(0.01)
+    with patient():
+        await it.running.start()
+        it.port, it.admin_port = it.running.ports
+        try:
+            yield it
+        finally:
+            for client in it.clients:
+                client.close()
+            await it.running.close()
+            for engine in engines:
+                await engine.stop()
+            await asyncio.sleep(0.01)
 
 
 def artifact(root: Path, seed: int) -> dict[str, bytes]:
@@ -147,6 +159,11 @@ class Traffic:
             self.statuses.append(answer.status)
             self.policies.append(answer.fields.get("x-bes-policy", ""))
 
+    async def goes_on(self, answers: int = 20) -> None:
+        """Wait for so many more answers."""
+        enough = len(self.statuses) + answers
+        await until(lambda: len(self.statuses) >= enough)
+
     async def end(self) -> None:
         self._stop = True
         await asyncio.gather(*self._tasks)
@@ -162,13 +179,13 @@ async def swap_configurations(root: Path) -> None:
                 it.config([2]),
                 it.config([2, 0], scenario=TURNED),
                 it.config([1], scenario=ONE_TASK),
-                it.config([0, 1], policy=PricedPolicy(), limits=Limits(idle_timeout_seconds=9.0)),
+                it.config([0, 1], policy=PricedPolicy(), limits=Limits(idle_timeout_seconds=90.0)),
             ):
                 await it.configure(document)
-                await asyncio.sleep(0.02)
+                await traffic.goes_on()
         await traffic.end()
         await it.settle()
-        assert len(traffic.statuses) > 200
+        assert len(traffic.statuses) >= 15 * 20
         assert set(traffic.statuses) == {200}
         assert it.own == [0.0] * 4
         (chatter,) = [task for task in it.state.tasks if task.name == "chatter"]
@@ -188,7 +205,7 @@ async def swap_policies(root: Path) -> None:
             usable = files in (whole, other)
             digest = data_digest(files) if usable else None
             await it.deliver(lambda state, d=digest: state.policy.digest == d, policy=files)  # type: ignore[misc]
-            await asyncio.sleep(0.02)
+            await traffic.goes_on()
             assert it.state.policy.fallback is not usable
         assert (await it.ask()).fields["x-bes-policy"] == "Learned"
         await traffic.end()
@@ -388,9 +405,9 @@ def test_a_router_that_drains_goes_on_draining_under_a_new_configuration(tmp_pat
         async with delivering(tmp_path) as it:
             client = await it.client()
             client.raw(b"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Length: 14\r\n\r\n")
-            await asyncio.sleep(0.01)
+            await until(lambda: any(map(begun, it.running.router.connections)))
             draining = asyncio.create_task(it.running.drain())
-            await asyncio.sleep(0)
+            await until(lambda: it.running.router.draining)
             await it.configure(it.config([1]))
             client.raw(b'{"prompt":"x"}')
             answer = await client.answer()
