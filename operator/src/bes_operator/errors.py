@@ -1,4 +1,4 @@
-"""What can go wrong between this operator and the API server, as `reconcile` needs to tell it apart.
+"""What can go wrong between resource, operator and API server, as `reconcile` needs to tell it apart.
 
 BestEffortError
 └── OperatorError
@@ -10,12 +10,14 @@ BestEffortError
     │   ├── Busy                    429: asked to wait, with for how long
     │   ├── Unavailable             5xx, or no connection
     │   └── TimedOut                no answer in time: done or not, nobody knows
-    └── NotLeading                  a write was asked for when this operator may not write (any more)
+    ├── NotLeading                  a write was asked for when this operator may not write (any more)
+    └── Refusal                     the service asks for what cannot be had; a condition says which, and the mend
 
 "Not found" while reading is None, and while deleting it is done.
 """
 
 from bes_api.errors import BestEffortError
+from bes_api.service_status import Reason
 
 
 class OperatorError(BestEffortError):
@@ -68,3 +70,12 @@ class TimedOut(ClusterError):  # noqa: N818 - as above
 
 class NotLeading(OperatorError):  # noqa: N818 - as above
     """This operator lost its Lease, or is about to: it must not write."""
+
+
+class Refusal(OperatorError):  # noqa: N818 - as above
+    """See the module. What served before goes on as it is."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        self.reason = reason
+        self.message = message
+        super().__init__(message)

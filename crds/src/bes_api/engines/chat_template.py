@@ -40,3 +40,8 @@ def tokenizer_config_file() -> str:
         },
         indent=2,
     )
+
+
+def brings_no_template(model_id: str) -> bool:
+    """Whether the model's repository on the hub is known to hold no chat template: the OPT family's."""
+    return model_id.startswith("facebook/opt-")

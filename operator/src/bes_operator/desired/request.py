@@ -3,30 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bes_api.router_config import ConfiguredPolicy
 from bes_api.service import BestEffortService
 from bes_api.service_status import ConditionType, Reason
 from bes_operator.manifest import FIELD_MANAGER, Apply, Key, Manifest
+from bes_operator.policy.seen import PolicyPart
 from bes_operator.settings import OperatorSettings
-
-Files = Mapping[str, bytes]
-"""Content by file name, as a pod finds it in the folder where a ConfigMap is mounted."""
-
-
-@dataclass(frozen=True)
-class PolicyPart:
-    """What the way of a policy adds to the objects of a service."""
-
-    policy: ConfiguredPolicy
-    """What the routers' configuration says; Delivered where an artifact decides."""
-    active: Files = field(default_factory=dict)
-    """The artifact that decides; empty: none."""
-    candidate: Files = field(default_factory=dict)
-    """The artifact in shadow; empty: none."""
-    objects: tuple[Manifest, ...] = ()
-    """Jobs and what they mount, in the order in which they are applied; after everything else."""
-    keep: frozenset[Key] = frozenset()
-    """Objects of ours that nothing intends and that must not be pruned, such as artifacts of past policies."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +26,7 @@ class Desired:
     missing: frozenset[Key] = frozenset()
     """Those of `references(service)` that are not there."""
     live: Mapping[Key, Manifest] = field(default_factory=dict)
-    """Children as they are."""
+    """Children as they are; Deployments are looked at, for what others scale and for what is better left alone."""
 
 
 @dataclass(frozen=True)
