@@ -34,6 +34,14 @@ SECURED: Data = {
     "caConfigMapRef": {"name": "ca"},
     "authorizationSecretRef": {"name": "prometheus", "key": "token"},
 }
+VOLUME: Data = {"name": "data", "emptyDir": {}}
+DIGEST = "sha256:" + "a" * 64
+
+
+def _pod(**fields: object) -> Data:
+    return changed(SPEC, "engine", "pod", to=fields)
+
+
 BROKEN: dict[str, tuple[Data, list[str]]] = {
     "service-name": (changed("metadata", "name", to="opt-1.3b"), ["metadata.name"]),
     "named-like-service": (changed("metadata", "name", to="search"), ["spec.tasks[1].name"]),
@@ -111,6 +119,31 @@ BROKEN: dict[str, tuple[Data, list[str]]] = {
         ["spec.policy.fallback.static"],
     ),
     "source-union": (changed(SPEC, "policy", to={"source": {}}), ["spec.policy.source"]),
+    "model-cache-union": (changed(SPEC, "engine", "modelCache", to={}), ["spec.engine.modelCache"]),
+    "pod-label-reserved": (
+        _pod(labels={"besteffort.dev/service": "x", "team": "y"}),
+        ["spec.engine.pod.labels[besteffort.dev/service]"],
+    ),
+    "variable-union": (
+        _pod(env=[{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}]),
+        ["spec.engine.pod.env[0]"],
+    ),
+    "variable-source-union": (_pod(env=[{"name": "A", "valueFrom": {}}]), ["spec.engine.pod.env[0].valueFrom"]),
+    "volume-union": (_pod(volumes=[VOLUME | {"configMap": {"name": "x"}}]), ["spec.engine.pod.volumes[0]"]),
+    "volume-reserved": (_pod(volumes=[VOLUME | {"name": "bes-cache"}]), ["spec.engine.pod.volumes[0].name"]),
+    "mount-unknown": (
+        _pod(volumes=[VOLUME], volumeMounts=[{"name": "other", "mountPath": "/data"}]),
+        ["spec.engine.pod.volumeMounts[0].name"],
+    ),
+    "requests-above-limits": (
+        changed(*MODEL, "resources", to={"limits": {"memory": "1Gi", "cpu": 2}, "requests": {"memory": "1025Mi"}}),
+        ["spec.models[0].resources.requests.memory"],
+    ),
+    "claim-unknown": (
+        changed(*MODEL, "resources", to={"claims": [{"name": "gpu"}]}),
+        ["spec.models[0].resources.claims[0].name"],
+    ),
+    "claim-union": (changed(*MODEL, "resourceClaims", to=[{"name": "gpu"}]), ["spec.models[0].resourceClaims[0]"]),
     "margin-range": (
         changed(SPEC, "policy", to={"promotion": {"margin": "-0.01"}}),
         ["spec.policy.promotion.margin"],
@@ -179,6 +212,18 @@ def test_random_valid_services_break_no_rule(data: Data) -> None:
             {"load-interval-zero"},
         ),
         (changed("metadata", "name", to="o" * 31), {"service-name"}),
+        (
+            changed(
+                SPEC, "policy", to={"source": {"training": {}, "imported": {"configMapName": "a", "digest": DIGEST}}}
+            ),
+            {"source-union"},
+        ),
+        (changed(*MODEL, "engine", to={"modelCache": {}}), {"model-cache-union"}),
+        (changed(SPEC, "router", to={"pod": {"volumes": [{"name": "bes-x"}]}}), {"volume-union", "volume-reserved"}),
+        (
+            changed(SPEC, "router", to={"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": 2}}}),
+            {"requests-above-limits"},
+        ),
     ],
 )
 def test_a_rule_is_broken_from_the_other_side_too(data: Data, expected: set[str]) -> None:
@@ -200,6 +245,9 @@ def test_a_rule_is_broken_from_the_other_side_too(data: Data, expected: set[str]
         changed(SPEC, "policy", to={"promotion": {"margin": "0"}}),
         changed(SPEC, "policy", to={"promotion": {"margin": "1"}}),
         _other_class_with_its_own_profile(),
+        changed(SPEC, "policy", to={"source": {"imported": {"configMapName": "a", "digest": DIGEST}}}),
+        _pod(labels={"team": "a"}, volumes=[VOLUME], volumeMounts=[{"name": "data", "mountPath": "/data"}]),
+        changed(*MODEL, "resources", to={"limits": {"memory": "1Gi", "cpu": 2}, "requests": {"memory": "1024Mi"}}),
         changed(SPEC, "policy", to={"type": "Static", "static": {"model": "large"}}),
         changed(SPEC, "acceleratorGroups", to=[GROUP | {"sharing": "MPS", "interferencePercent": 0}]),
     ],

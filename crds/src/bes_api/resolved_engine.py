@@ -53,8 +53,14 @@ def engine_of(spec: ServiceSpec, model: Model) -> ResolvedEngine:
 
 
 def pod_of(shared: EnginePod | None, own: EnginePod | None) -> EnginePod:
-    """The shape of a model's pods: each member as the model states it, else as the service does."""
-    return (shared or EnginePod()).model_copy(update=_stated(own or EnginePod()))
+    """The shape of a model's pods: each member as the model states it, else as the service does.
+
+    Volumes and their mounts belong together: a model that states one of them inherits neither.
+    """
+    own, shared = own or EnginePod(), shared or EnginePod()
+    if own.volumes is not None or own.volume_mounts is not None:
+        shared = shared.model_copy(update={"volumes": None, "volume_mounts": None})
+    return shared.model_copy(update=_stated(own))
 
 
 def _stated(part: Engine | EnginePod) -> dict[str, object]:

@@ -11,7 +11,17 @@ from bes_api.service.load import (
 )
 from bes_api.service.models import Accelerator, AcceleratorGroup, Model, Profile, ReplicaRange, Sharing
 from bes_api.service.part import ObjectReference, Part
-from bes_api.service.pod import EnginePod, EngineResources, Pod, PodClaim, Resources, written
+from bes_api.service.pod import (
+    EnginePod,
+    EngineResources,
+    Pod,
+    PodClaim,
+    Resources,
+    Variable,
+    VariableSource,
+    Volume,
+    written,
+)
 from bes_api.service.policy import (
     DEFAULT_MARGIN,
     DEFAULT_SHADOW,
@@ -94,6 +104,9 @@ __all__ = [
     "Task",
     "Training",
     "TypicalTokens",
+    "Variable",
+    "VariableSource",
+    "Volume",
     "WorkloadSource",
     "written",
 ]
