@@ -6,7 +6,8 @@ Every call raises a `bes_operator.errors.ClusterError` when it did not do what w
 import asyncio
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from bes_operator.errors import Absent, Busy, ClusterError, Conflict, Denied, Re
 from bes_operator.kinds import KINDS
 from bes_operator.manifest import FIELD_MANAGER, Apply, Key, Manifest, key_of
 
+Told = Callable[[str, int], None]
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
 _BY_STATUS: Mapping[int, type[ClusterError]] = {
@@ -63,13 +65,36 @@ class Cluster(Protocol):
         """Delete with what depends on it, in the background. Conflict if another object has taken the name."""
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """How to reach the API server, for the other library that talks to it; files and token as they are now."""
+
+    server: str
+    ca_file: str | None
+    certificate_file: str | None
+    key_file: str | None
+    authorization: str | None
+    """Value of the header of that name."""
+    verify: bool
+
+
 class ApiServer:
     """The cluster's own. Made by `connect`; used in one event loop."""
 
-    def __init__(self, client: ApiClient, timeout_seconds: float, page_size: int) -> None:
+    def __init__(self, client: ApiClient, timeout_seconds: float, page_size: int, told: Told) -> None:
+        """``told`` hears of every request: its method, and the status of its answer (0: there was none)."""
         self._client = client
         self._timeout_seconds = timeout_seconds
         self._page_size = page_size
+        self._told = told
+
+    async def credentials(self) -> Credentials:
+        """Fresh ones."""
+        using = self._client.configuration
+        authorization = await using.get_api_key_with_prefix("BearerToken")
+        return Credentials(
+            using.host, using.ssl_ca_cert, using.cert_file, using.key_file, authorization, bool(using.verify_ssl)
+        )
 
     async def close(self) -> None:
         """Close its connections."""
@@ -161,9 +186,12 @@ class ApiServer:
                 response = await self._client.call_api(*request, _request_timeout=limit)
                 content = await response.read()
         except TimeoutError:
+            self._told(method, 0)
             raise TimedOut(what, f"no answer within {self._timeout_seconds:g} s") from None
         except (aiohttp.ClientError, ApiException, OSError) as error:
+            self._told(method, 0)
             raise Unavailable(what, f"no connection: {error or type(error).__name__}") from None
+        self._told(method, response.status)
         return _answer(what, response.status, response.headers, content)
 
 
@@ -185,7 +213,7 @@ def _seconds(text: str | None) -> float | None:
     return float(text) if text and text.isascii() and text.isdigit() else None
 
 
-async def connect(kubeconfig: Path | None, timeout_seconds: float, page_size: int) -> ApiServer:
+async def connect(kubeconfig: Path | None, timeout_seconds: float, page_size: int, told: Told) -> ApiServer:
     """Find credentials: a file, else the pod's service account, else KUBECONFIG. ConfigurationError: there are none."""
     configuration = Configuration()
     try:
@@ -197,4 +225,4 @@ async def connect(kubeconfig: Path | None, timeout_seconds: float, page_size: in
     except (config.ConfigException, OSError, ValueError) as error:
         mend = "run in a pod with a service account, or name a file by --kubeconfig or KUBECONFIG"
         raise ConfigurationError(f"no credentials for the API server: {error}; {mend}") from None
-    return ApiServer(ApiClient(configuration), timeout_seconds, page_size)
+    return ApiServer(ApiClient(configuration), timeout_seconds, page_size, told)
