@@ -14,7 +14,7 @@ from bes_operator.manifest import Apply, Key, Manifest
 from bes_operator.settings import OperatorSettings
 
 QUEUE_MANAGER = "best-effort-serving-queue"
-"""Field manager that holds `spec.suspend` of a training Job: Jobs are made suspended and let go when it is their turn."""
+"""Field manager that holds `spec.suspend` of a training Job: a Job is made suspended and let go when it is its turn."""
 
 
 @dataclass(frozen=True)
