@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ROOT / "e2e/cluster/go"
-ORDER = ("etcd", "kubernetes", "helm", "coredns", "kubeconform")
+ORDER = ("etcd", "kubernetes", "helm", "coredns", "kubeconform", "pause")
 GO_PLACES = ("/usr/local/go/bin", "/usr/lib/go/bin")
 """Where Go's own installer puts it; often not on the PATH."""
 
@@ -47,8 +47,8 @@ def main() -> int:
 def place(module: str) -> Path:
     """The folder of one module's programs."""
     content = hashlib.sha256("\0".join(flags(module)).encode())
-    for name in ("go.mod", "go.sum"):
-        content.update((MODULES / module / name).read_bytes())
+    for source in sorted((MODULES / module).iterdir()):
+        content.update(source.read_bytes())
     cache = os.environ.get("XDG_CACHE_HOME", "")
     root = Path(cache) if cache.startswith("/") else Path.home() / ".cache"
     return root / "best-effort-serving/kubernetes" / f"{module}-{content.hexdigest()[:16]}"
@@ -107,7 +107,7 @@ def build(module: str, folder: Path) -> str:
                 f"`{' '.join(command[:2])}` failed in {(MODULES / module).relative_to(ROOT)}; the reason stands above"
             )
         if module == "etcd":
-            (out / "v3").rename(out / "etcd") if (out / "v3").exists() else (out / "server").rename(out / "etcd")
+            (out / "server").rename(out / "etcd")  # Go names a program after its folder
         out.replace(folder)
         _say(f"{module}: {', '.join(sorted(p.name for p in folder.iterdir()))} ({time.monotonic() - started:.0f} s)")
     return ""

@@ -1,4 +1,4 @@
-"""The fixture of tests that need a real API server: `from control_plane import api_server` and mark with control_plane."""
+"""The fixture of tests that need a real API server: `from control_plane import api_server`, marker control_plane."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from bes_lab.cluster.programs import the_programs
 
 @pytest.fixture(scope="session")
 def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """One control plane for all tests of a run: each test makes a namespace of its own, and kills only what it mends."""
+    """One control plane for all tests of a run: each test takes a namespace of its own, and mends what it kills."""
     programs = the_programs()
     missing = programs.missing(NEEDED)
     if missing:

@@ -1,4 +1,4 @@
-"""Where the programs are that a cluster is made of: what `make kubernetes` built, and what the distribution installs."""
+"""Where a cluster's programs are: what `make kubernetes` built, and what the distribution installs."""
 
 import os
 import shutil

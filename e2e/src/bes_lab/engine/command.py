@@ -7,6 +7,7 @@ from pathlib import Path
 from bes_api.command import Command
 from bes_api.scenario import Scenario
 from bes_api.service import EngineType
+from bes_lab.engine.alone import alone
 from bes_lab.engine.faults import KINDS, Fault, FaultError, names, read_fault
 from bes_lab.engine.process import Serving, serve
 from bes_lab.errors import TargetError
@@ -34,7 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = EPILOG.replace("%", "%%")
     parser.add_argument("file", type=Path, help="a BestEffortService (YAML) or a scenario (JSON)")
-    parser.add_argument("--gpu", type=int, default=0, help="which of the scenario's GPUs (default 0)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--gpu", type=int, default=0, help="which of the scenario's GPUs (default 0)")
+    which.add_argument("--model", metavar="NAME", help="instead: one replica of this model, on a GPU of its own")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=0, help="port of the first engine, the others follow; 0: free ones")
     parser.add_argument("--addresses", type=Path, help="file to write the engines' addresses to once they listen")
@@ -62,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         types = _types(arguments.engine, scenario)
     else:
         scenario, types = read_served(arguments.file)
+    if arguments.model is not None:
+        scenario = alone(scenario, arguments.model)
     if not 0 <= arguments.gpu < len(scenario.gpus):
         raise TargetError(f"--gpu {arguments.gpu}: the scenario has GPUs 0 to {len(scenario.gpus) - 1}")
     if not 0 <= arguments.port <= 65000:
