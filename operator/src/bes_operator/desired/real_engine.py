@@ -18,6 +18,7 @@ from bes_operator.names import chat_template_name
 
 CHAT_TEMPLATES = "/etc/best-effort/chat-template"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the container's own; an engine's processes pass tensors through it
+FIRST_PORT_FOR_ALL = 1024
 DRAIN_SECONDS = 20
 STOP_SECONDS = 40
 
@@ -34,7 +35,7 @@ def real_engine_part(request: Desired, model: Model, engine: ResolvedEngine, sce
         "startupProbe": http_probe(program.probes.startup, HTTP),
         "readinessProbe": http_probe(program.probes.readiness, HTTP),
         "livenessProbe": http_probe(program.probes.liveness, HTTP),
-        "securityContext": dict(UNPRIVILEGED),
+        "securityContext": _context(program.port),
     }
     if engine.image_pull_policy is not None:
         container["imagePullPolicy"] = engine.image_pull_policy
@@ -57,6 +58,13 @@ def chat_template_objects(request: Desired) -> tuple[Manifest, ...]:
     if not files:
         return ()
     return (config_map(request, chat_template_name(request.service.name), Component.ENGINE, files),)
+
+
+def _context(port: int) -> dict[str, Any]:
+    """Dropping all capabilities drops the one that binds a low port, also root's."""
+    if port >= FIRST_PORT_FOR_ALL:
+        return dict(UNPRIVILEGED)
+    return {**UNPRIVILEGED, "capabilities": {**UNPRIVILEGED["capabilities"], "add": ["NET_BIND_SERVICE"]}}
 
 
 def _program(kind: EngineType) -> Program:
