@@ -1,173 +1,67 @@
-"""What the operator says of a service: the resource's `status`, its condition types and their reasons.
+"""What the operator says of a service: the resource's `status`.
 
 A reader ignores fields that it does not know: operators of two releases read each other's status during an upgrade.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError
 
-from bes_api.config_map import Digest as AnyDigest
+from bes_api.conditions import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Digest,
+    Generation,
+    Instant,
+    Number,
+    Reason,
+    StatusPart,
+    Text,
+    Word,
+)
 from bes_api.quantities import DecimalString
+from bes_api.service.part import ATOMIC, BY_NAME, map_by
 
-INSTANT_FORM = "%Y-%m-%dT%H:%M:%SZ"
-SHARE_STEP = Decimal("0.01")
-
-
-def _instant(value: Any) -> datetime:
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise ValueError("an instant is written with its zone, for example 2026-01-31T12:00:00Z")
-    return value.astimezone(UTC).replace(microsecond=0)
-
-
-def _cut(length: int) -> BeforeValidator:
-    """Longer text is cut rather than refused: a status that cannot be written says nothing at all."""
-    return BeforeValidator(
-        lambda value: value[: length - 3] + "..." if isinstance(value, str) and len(value) > length else value
-    )
-
-
-Instant = Annotated[
-    datetime,
-    BeforeValidator(_instant),
-    PlainSerializer(lambda at: at.strftime(INSTANT_FORM), return_type=str),
-    WithJsonSchema({"type": "string", "format": "date-time", "maxLength": 40}),
+__all__ = [
+    "CandidateStatus",
+    "Condition",
+    "ConditionStatus",
+    "ConditionType",
+    "Digest",
+    "Generation",
+    "Instant",
+    "ModelStatus",
+    "Number",
+    "PolicyStatus",
+    "PolicyVersion",
+    "Reason",
+    "RetiredPolicy",
+    "ServedStatus",
+    "ServiceStatus",
+    "StatusPart",
+    "Text",
+    "TrainingState",
+    "TrainingStatus",
+    "Word",
+    "read_status",
+    "write_status",
 ]
-"""A point in time, to the second, UTC."""
-Word = Annotated[str, _cut(256), Field(max_length=256)]
-Text = Annotated[str, _cut(2048), Field(max_length=2048)]
-Digest = Annotated[AnyDigest, Field(max_length=71)]
-Generation = Annotated[int, Field(strict=True, ge=-1, le=2**63 - 1)]
-Number = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
-
-
-class StatusPart(BaseModel):
-    """Base of every object in the status: frozen, camelCase, unknown fields left out."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
-    )
-
-
-class ConditionType(StrEnum):
-    """What a condition is about. Ready, Reconciling and Stalled are kstatus' own."""
-
-    AVAILABLE = "Available"
-    """A router and at least one engine serve."""
-    READY = "Ready"
-    """The whole desired state is there. Training, shadow and reduced quality do not disturb it."""
-    RECONCILING = "Reconciling"
-    """The operator is on its way to the desired state."""
-    STALLED = "Stalled"
-    """Nothing will change until somebody mends what the message says."""
-    POLICY_READY = "PolicyReady"
-    """What the resource asks to decide does decide."""
-    LOAD_FIGURES = "LoadFigures"
-    """Routers know how loaded the engines are."""
-    QUALITY_REDUCED = "QualityReduced"
-    """True where something makes answers worse than the resource allows, for example a model without engines."""
-
-
-class ConditionStatus(StrEnum):
-    """Whether a condition holds."""
-
-    TRUE = "True"
-    FALSE = "False"
-    UNKNOWN = "Unknown"
-
-
-class Reason(StrEnum):
-    """Why a condition is what it is, in one word; the message says the rest and the mend."""
-
-    # Available, Ready, Reconciling
-    SERVING = "Serving"
-    NO_ROUTER = "NoRouter"
-    NO_ENGINE = "NoEngine"
-    AS_DESIRED = "AsDesired"
-    NEW_GENERATION = "NewGeneration"
-    ROLLING_OUT = "RollingOut"
-    WAITING = "Waiting"
-    """For pods that are not ready yet."""
-    API_UNAVAILABLE = "APIUnavailable"
-    PAUSED = "Paused"
-    # Stalled
-    UNREADABLE = "Unreadable"
-    """The stored resource is none of this version."""
-    NAME_TAKEN = "NameTaken"
-    """An object with a child's name belongs to somebody else."""
-    DENIED = "Denied"
-    """The API server refuses what the operator applies."""
-    EMULATED_GPU_SHARED = "EmulatedGPUShared"
-    """Pods cannot share an emulated GPU."""
-    PROFILE_MISSING = "ProfileMissing"
-    PROFILE_UNREADABLE = "ProfileUnreadable"
-    SECRET_MISSING = "SecretMissing"  # noqa: S105 - a word, not a secret
-    CONFIG_MAP_MISSING = "ConfigMapMissing"
-    PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
-    """A rollout makes no progress."""
-    NOT_STALLED = "NotStalled"
-    # PolicyReady
-    POLICY_ACTIVE = "PolicyActive"
-    """The learned policy decides."""
-    RULE_ASKED = "RuleAsked"
-    """The resource asks for a rule, and it decides."""
-    RULE_IS_ENOUGH = "RuleIsEnough"
-    """The candidate is no better than the best tuned rule, which therefore decides."""
-    QUEUED = "Queued"
-    TRAINING = "Training"
-    IN_SHADOW = "InShadow"
-    DELIVERING = "Delivering"
-    """Routers have not taken the policy yet."""
-    AWAITING_PIN = "AwaitingPin"
-    """Promotion is manual: the candidate waits until its digest stands in pinnedDigest."""
-    TRAINING_FAILED = "TrainingFailed"
-    ARTIFACT_REFUSED = "ArtifactRefused"
-    ARTIFACT_LOST = "ArtifactLost"
-    PIN_NOT_FOUND = "PinNotFound"
-    CANDIDATE_LOST = "CandidateLost"
-    """It lost against the rule, or failed in shadow."""
-    FALLBACK = "Fallback"
-    """A router decides by the fallback rule."""
-    # LoadFigures
-    FIGURES_FRESH = "FiguresFresh"
-    FIGURES_OLD = "FiguresOld"
-    FIGURES_ABSENT = "FiguresAbsent"
-    ORIGIN_NOT_ALLOWED = "OriginNotAllowed"
-    """The operator's allow-list does not name this Prometheus."""
-    ROUTERS_UNREACHABLE = "RoutersUnreachable"
-    """No router has said anything lately."""
-    # QualityReduced
-    FULL_QUALITY = "FullQuality"
-    MODEL_DOWN = "ModelDown"
-
-
-class Condition(StatusPart):
-    """One observation, as in meta/v1."""
-
-    type: Annotated[str, Field(max_length=316)]
-    status: ConditionStatus
-    observed_generation: Generation = 0
-    last_transition_time: Instant
-    """When ``status`` last changed."""
-    reason: Annotated[str, Field(pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$", max_length=256)]
-    message: Text = ""
 
 
 class ModelStatus(StatusPart):
     """One model's engines."""
 
     name: Word
+    """Name of the model."""
     deployment_name: Word
+    """Name of its Deployment."""
     ready: Number
     """Engines that may be asked."""
     desired: Number
+    """Engines that there shall be."""
 
 
 class PolicyVersion(StatusPart):
@@ -184,11 +78,13 @@ class PolicyVersion(StatusPart):
     rule: Word | None = None
     """The best tuned rule, against which it was judged."""
     rule_score: DecimalString | None = None
+    """The rule's mean on the test workloads."""
     gain: DecimalString | None = None
     """Mean of (policy - rule), paired by workload."""
     gain_low: DecimalString | None = None
     """Lower end of its 95 % interval."""
     since: Instant
+    """When it took this part."""
 
 
 class CandidateStatus(PolicyVersion):
@@ -204,12 +100,19 @@ class RetiredPolicy(StatusPart):
     """A policy that served, or was refused; pinnedDigest can bring back one whose artifact is kept."""
 
     name: Word
+    """As the header field x-bes-policy says it."""
     digest: Digest
+    """Of its artifact; pinnedDigest takes it."""
     score: DecimalString | None = None
+    """Mean on the test workloads."""
     since: Instant
+    """When it began to serve, or was found."""
     until: Instant
+    """When it ceased to."""
     reason: Word
+    """Why, in one word."""
     message: Text | None = None
+    """Why, in a sentence."""
 
 
 class TrainingState(StrEnum):
@@ -225,25 +128,35 @@ class TrainingStatus(StatusPart):
     """The training of the scenario that the resource states now."""
 
     scenario: Digest
+    """Content hash of the scenario."""
     revision: Number = 1
+    """The resource's training.revision."""
     state: TrainingState
+    """Where it stands."""
     position: Number | None = None
     """Trainings before it in the operator's queue, itself included; only while Queued."""
     job: Word | None = None
+    """Name of its Job."""
     attempts: Number = 0
+    """Pods that have been started for it."""
     since: Instant
     """When it came into this state."""
     reason: Word | None = None
+    """Why, in one word."""
     message: Text | None = None
+    """Why, in a sentence, and the mend."""
 
 
 class PolicyStatus(StatusPart):
     """The way of a policy."""
 
     active: PolicyVersion | None = None
+    """What decides."""
     candidate: CandidateStatus | None = None
+    """What may decide next."""
     training: TrainingStatus | None = None
-    history: tuple[RetiredPolicy, ...] = Field(default=(), max_length=32)
+    """The training of the scenario that the resource states now."""
+    history: tuple[RetiredPolicy, ...] = Field(default=(), max_length=32, json_schema_extra=ATOMIC)
     """Newest first."""
 
 
@@ -265,12 +178,16 @@ class ServiceStatus(StatusPart):
 
     observed_generation: Generation = -1
     """The generation of the spec that this status is of."""
-    conditions: tuple[Condition, ...] = Field(default=(), max_length=16)
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=16, json_schema_extra=map_by("type"))
+    """Available, Ready, Reconciling, Stalled, PolicyReady, LoadFigures, QualityReduced."""
     endpoint: Word | None = None
     """Where clients send requests, inside the cluster."""
-    models: tuple[ModelStatus, ...] = Field(default=(), max_length=64)
+    models: tuple[ModelStatus, ...] = Field(default=(), max_length=64, json_schema_extra=BY_NAME)
+    """Engines of each model."""
     policy: PolicyStatus | None = None
+    """The way of the policy."""
     served: ServedStatus | None = None
+    """What routers delivered."""
 
     def condition(self, kind: ConditionType) -> Condition | None:
         """The condition of that type."""

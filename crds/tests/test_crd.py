@@ -1,0 +1,113 @@
+"""The CustomResourceDefinition: as committed, small, structural, explained, and open to every valid service."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import given, settings
+from service_samples import Data, parsed, services
+
+from bes_api.crd import MAX_BYTES, as_yaml, definition, node_at, resource_schema
+from bes_api.rules import RULES
+from bes_api.structural_schema import Schema
+
+COMMITTED = Path(__file__).parents[1] / "besteffortservices.yaml"
+SCHEMA = resource_schema()
+
+
+def nodes(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+    """Every schema with its path."""
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from nodes(child, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if key in schema:
+            yield from nodes(schema[key], f"{path}[*]")
+
+
+def pruned(value: Any, schema: Schema) -> Any:
+    """``value`` as the API server stores it: without whatever the structural schema does not know."""
+    if schema.get("x-kubernetes-preserve-unknown-fields") or not isinstance(value, dict | list):
+        return value
+    if isinstance(value, list):
+        return [pruned(item, schema["items"]) for item in value]
+    if "additionalProperties" in schema:
+        return {key: pruned(child, schema["additionalProperties"]) for key, child in value.items()}
+    known = schema.get("properties", {})
+    return {key: pruned(child, known[key]) for key, child in value.items() if key in known}
+
+
+def defaulted(value: Any, schema: Schema) -> Any:
+    """``value`` with what the API server fills in, from the top down."""
+    if isinstance(value, list):
+        return [defaulted(item, schema["items"]) for item in value]
+    if not isinstance(value, dict) or "properties" not in schema:
+        return value
+    known = schema["properties"]
+    missing = {name: child["default"] for name, child in known.items() if "default" in child and name not in value}
+    return {key: defaulted(child, known[key]) for key, child in (value | missing).items()}
+
+
+def test_the_committed_file_is_what_the_types_say_now() -> None:
+    assert COMMITTED.read_text(encoding="utf-8") == as_yaml(), (
+        "run: python -m bes_api.crd > crds/besteffortservices.yaml"
+    )
+    assert yaml.safe_load(COMMITTED.read_text(encoding="utf-8")) == definition()
+
+
+def test_it_is_small_enough_for_a_client_side_apply() -> None:
+    assert len(as_yaml().encode()) < MAX_BYTES
+
+
+def test_words_without_a_place_in_a_structural_schema_are_nowhere() -> None:
+    placeless = {"$ref", "$defs", "title", "const", "discriminator", "oneOf", "allOf", "not", "patternProperties"}
+    for path, node in nodes(SCHEMA):
+        assert not placeless & set(node), path
+        assert node.get("additionalProperties") is not False, path
+        assert "anyOf" not in node or node.get("x-kubernetes-int-or-string"), path
+        assert node.get("type") != "null", path
+
+
+def test_kubectl_explain_says_something_of_every_field() -> None:
+    silent = [path for path, node in nodes(SCHEMA) if not node.get("description") and not path.endswith("[*]")]
+    assert silent == [".metadata"]
+
+
+def test_every_list_says_how_it_merges() -> None:
+    for path, node in nodes(SCHEMA):
+        if node.get("type") == "array":
+            assert node["x-kubernetes-list-type"] in {"atomic", "map"}, path
+            for key in node.get("x-kubernetes-list-map-keys", []):
+                assert key in node["items"]["required"], path
+
+
+def test_every_rule_is_in_the_schema_at_each_of_its_paths_or_said_by_the_lists_type() -> None:
+    for rule in RULES:
+        for path in rule.paths:
+            rendered = node_at(SCHEMA, path).get("x-kubernetes-validations", [])
+            assert (rule.message in {each["message"] for each in rendered}) is (rule.cel is not None), rule.id
+    by_type = {rule.id for rule in RULES if rule.cel is None}
+    assert by_type == {"group-twice", "model-twice", "task-twice"}
+    for field in ("acceleratorGroups", "models", "tasks"):
+        assert node_at(SCHEMA, "spec")["properties"][field]["x-kubernetes-list-map-keys"] == ["name"]
+
+
+def test_no_image_profile_or_source_of_load_figures_is_filled_in() -> None:
+    filled = {path for path, node in nodes(SCHEMA) if "default" in node}
+    assert not {
+        path for path in filled if path.rpartition(".")[2] in {"image", "profile", "load", "interferencePercent"}
+    }
+    assert {path for path in filled if path.startswith(".status")} == {".status"}
+
+
+def test_nobody_takes_a_fresh_resource_for_a_ready_one() -> None:
+    assert SCHEMA["properties"]["status"]["default"] == {"observedGeneration": -1}
+
+
+@given(services())
+@settings(deadline=None, max_examples=50)
+def test_a_random_valid_service_is_stored_whole_and_means_the_same_with_what_is_filled_in(data: Data) -> None:
+    schema = node_at(SCHEMA, "spec")
+    assert pruned(data["spec"], schema) == data["spec"]
+    assert parsed(data | {"spec": defaulted(data["spec"], schema)}) == parsed(data)
