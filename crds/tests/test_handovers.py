@@ -9,12 +9,12 @@ import pytest
 import yaml
 from service_samples import parsed, sample
 
+from bes_api.discovery_config import BackendAddress, StaticBackends
 from bes_api.errors import ConfigurationError
 from bes_api.handover import parse_document
 from bes_api.passport import Passport, TrainingSummary, TunedRule
 from bes_api.report import Comparison, EvaluationReport, TaskOutcome, WorkloadOutcome
 from bes_api.router_config import (
-    BackendAddress,
     LearnedPolicy,
     Placement,
     PricedPolicy,
@@ -25,6 +25,8 @@ from bes_api.router_config import (
 from bes_api.scenario_of import scenario_of
 
 DIGEST = "sha256:" + "0" * 64
+ENGINES = {"model": "small", "service": "opt-small", "served_model": "x"}
+SLICES = {"type": "EndpointSlices", "namespace": "default", "engines": [ENGINES]}
 PROMETHEUS = {"type": "Prometheus", "url": "http://prometheus:9090", "join_label": "pod"}
 
 
@@ -32,8 +34,12 @@ def _config() -> RouterConfig:
     return RouterConfig(
         service="opt",
         scenario=scenario_of(parsed(sample()), {}),
-        backends=(
-            BackendAddress(model="small", replica=1, address="127.0.0.1", port=8001, served_model="facebook/opt-125m"),
+        discovery=StaticBackends(
+            backends=(
+                BackendAddress(
+                    model="small", replica=1, address="127.0.0.1", port=8001, served_model="facebook/opt-125m"
+                ),
+            )
         ),
         policy=LearnedPolicy(artifact=Path("build/artifact")),
         fallback=PricedPolicy(parameters=(0.5, 1.0), placement=Placement.BUNCHED),
@@ -105,7 +111,15 @@ def test_another_version_and_unknown_fields_are_refused(make: Callable[[], Any])
     [
         ({"policy": {"type": "Static", "model": "none"}}, "'none' is not in the scenario"),
         ({"fallback": {"type": "Learned", "artifact": "x"}}, "fallback: "),
-        ({"backends": [{"model": "small", "replica": 2}]}, "backends.0.address: "),
+        ({"discovery": {"type": "Static", "backends": [{"model": "small"}]}}, "discovery.Static.backends.0.address: "),
+        ({"discovery": SLICES | {"engines": []}}, "discovery.EndpointSlices.engines: "),
+        ({"discovery": SLICES | {"engines": [ENGINES | {"model": "none"}]}}, "'none' is not in the scenario"),
+        ({"discovery": SLICES | {"engines": [ENGINES, ENGINES | {"service": "b"}]}}, "model 'small' is listed twice"),
+        (
+            {"discovery": SLICES | {"engines": [ENGINES, ENGINES | {"model": "b"}]}},
+            "service 'opt-small' is listed twice",
+        ),
+        ({"discovery": SLICES | {"namespace": "a/b"}}, "discovery.EndpointSlices.namespace: "),
         ({"policy": {"type": "Priced", "parameters": [float("nan")]}}, "finite"),
         ({"load": {"type": "Direct", "interval_seconds": 0}}, "load.Direct.interval_seconds: "),
         ({"load": {"interval_seconds": 1}}, "load: Unable to extract tag"),
@@ -134,9 +148,12 @@ def test_a_prometheus_may_be_asked_when_its_origin_is_allowed() -> None:
 
 def test_engines_whose_figures_could_not_be_told_apart_are_refused() -> None:
     data = _config().model_dump(mode="json")
-    backend = data["backends"][0] | {"replica": 0}
+    backend = data["discovery"]["backends"][0] | {"replica": 0}
     data |= {"load": PROMETHEUS, "prometheus_origins": ["http://prometheus:9090"]}
-    data["backends"] = [backend | {"join": "pod-a"}, backend | {"replica": 1, "port": 9, "join": "pod-a"}]
+    data["discovery"]["backends"] = [
+        backend | {"join": "pod-a"},
+        backend | {"replica": 1, "port": 9, "join": "pod-a"},
+    ]
     with pytest.raises(ConfigurationError, match="two backends have pod='pod-a'"):
         parse_document(RouterConfig, json.dumps(data).encode(), "x.json")
 
@@ -144,14 +161,14 @@ def test_engines_whose_figures_could_not_be_told_apart_are_refused() -> None:
 @pytest.mark.parametrize(("model", "replica"), [("none", 0), ("small", 2)])
 def test_a_backend_that_the_scenario_does_not_place_is_refused(model: str, replica: int) -> None:
     backend = {"model": model, "replica": replica, "address": "127.0.0.1", "port": 1, "served_model": "m"}
-    data = _config().model_dump(mode="json") | {"backends": [backend]}
+    data = _config().model_dump(mode="json") | {"discovery": {"type": "Static", "backends": [backend]}}
     with pytest.raises(ConfigurationError, match=f"'{model}' replica {replica} is not in the scenario"):
         parse_document(RouterConfig, json.dumps(data).encode(), "x.json")
 
 
 def test_a_backend_is_listed_once() -> None:
     data = _config().model_dump(mode="json")
-    data["backends"] *= 2
+    data["discovery"]["backends"] *= 2
     with pytest.raises(ConfigurationError, match="listed twice"):
         parse_document(RouterConfig, json.dumps(data).encode(), "x.json")
 

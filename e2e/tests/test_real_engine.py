@@ -13,7 +13,8 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
 from bes_api.profile import ModelProfile
-from bes_api.router_config import BackendAddress, DirectLoad, RouterConfig, StaticPolicy
+from bes_api.discovery_config import BackendAddress, StaticBackends
+from bes_api.router_config import DirectLoad, RouterConfig, StaticPolicy
 from bes_api.scenario import LatencyProfile, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
 from bes_lab.local.children import Children, bes
 from bes_lab.opt_engine.serving import BATCH_TOKENS, KV_CACHE_TOKENS, MODEL, OptEngine
@@ -65,7 +66,8 @@ def router(engine: OptEngine, tmp_path_factory: pytest.TempPathFactory) -> Itera
     backend = BackendAddress(model="opt", replica=0, address=engine.host, port=engine.port, served_model=MODEL)
     policy = StaticPolicy(model="opt")
     load = DirectLoad(interval_seconds=0.2, stale_after_seconds=0.6)
-    config = RouterConfig(service="real", scenario=scenario, backends=(backend,), policy=policy, load=load)
+    discovery = StaticBackends(backends=(backend,))
+    config = RouterConfig(service="real", scenario=scenario, discovery=discovery, policy=policy, load=load)
     config.write(folder / "router.json")
     log = folder / "router.log"
     with Children() as children:

@@ -4,9 +4,10 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from bes_api.discovery_config import BackendAddress, StaticBackends
 from bes_api.documents import the_service
 from bes_api.engines import ENGINES, engine_types
-from bes_api.router_config import BackendAddress, DeadlineAwarePolicy, Listen, RouterConfig
+from bes_api.router_config import DeadlineAwarePolicy, Listen, RouterConfig
 from bes_api.scenario_of import scenario_of
 
 
@@ -35,7 +36,7 @@ def configuration(file: Path, places: list[str], port: int) -> RouterConfig:
         service=service.name,
         listen=Listen(port=port),
         scenario=scenario_of(service, profiles),
-        backends=tuple(backends),
+        discovery=StaticBackends(backends=tuple(backends)),
         policy=DeadlineAwarePolicy(),
     )
 

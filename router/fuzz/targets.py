@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import httptools
 import orjson
 
-from bes_api.router_config import BackendAddress, Limits
+from bes_api.discovery_config import BackendAddress
+from bes_api.router_config import Limits
 from bes_router import bodies, http1
 from bes_router.backends import Backend
 from bes_router.errors import Reason, RefusedRequestError, UpstreamError

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from bes_api.router_config import BackendAddress, Clients, DirectLoad, Limits, RouterConfig, StaticPolicy
+from bes_api.discovery_config import BackendAddress, StaticBackends
+from bes_api.router_config import Clients, DirectLoad, Limits, RouterConfig, StaticPolicy
 from bes_api.scenario import Batching, LatencyProfile, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
 from bes_router import deadlines, generation, health, serving
 from bes_router.admin import TokenFile
@@ -430,11 +431,13 @@ async def rig(
     config = RouterConfig(
         service="demo",
         scenario=scenario,
-        backends=tuple(
-            BackendAddress(
-                model=model, replica=replica, address="127.0.0.1", port=engine.port, served_model=f"org/{model}"
+        discovery=StaticBackends(
+            backends=tuple(
+                BackendAddress(
+                    model=model, replica=replica, address="127.0.0.1", port=engine.port, served_model=f"org/{model}"
+                )
+                for (model, replica), engine in zip(_places(small, len(engines)), engines[:listed], strict=False)
             )
-            for (model, replica), engine in zip(_places(small, len(engines)), engines[:listed], strict=False)
         ),
         load=DirectLoad(interval_seconds=0.5, stale_after_seconds=PATIENCE_SECONDS),
         policy=StaticPolicy(model="large"),

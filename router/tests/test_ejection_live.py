@@ -7,12 +7,11 @@ from collections.abc import Callable
 import pytest
 from router_rig import Asked, Behaviour, Engine, Rig, complete, live, patient, read_request, rig, until
 
-from bes_api.router_config import BackendAddress
+from bes_api.discovery_config import BackendAddress
 from bes_router import ejection, health
 from bes_router.backends import Backend
 from bes_router.ejection import Cause, Phase
 from bes_router.health import Health
-
 
 NEVER = 1e6
 

@@ -18,8 +18,8 @@ from policy_scenarios import learned_artifact
 from router_rig import scenario_of_rig
 
 from bes_api.config_map import MAX_ARTIFACT_BYTES, WEIGHTS, data_digest, read_files
+from bes_api.discovery_config import BackendAddress, StaticBackends
 from bes_api.router_config import (
-    BackendAddress,
     ConfiguredPolicy,
     DeadlineAwarePolicy,
     DeliveredPolicy,
@@ -66,7 +66,11 @@ def engine_process() -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
 def written(path: Path, port: int, policy: ConfiguredPolicy, listen: Listen | None = None) -> Path:
     backend = BackendAddress(model="large", replica=0, address="127.0.0.1", port=port, served_model="org/large")
     RouterConfig(
-        service="demo", scenario=scenario_of_rig(), backends=(backend,), policy=policy, listen=listen or Listen()
+        service="demo",
+        scenario=scenario_of_rig(),
+        discovery=StaticBackends(backends=(backend,)),
+        policy=policy,
+        listen=listen or Listen(),
     ).write(path)
     return path
 

@@ -28,9 +28,9 @@ from router_rig import (
 )
 
 from bes_api.config_map import MAX_ARTIFACT_BYTES, PASSPORT, ROUTER_CONFIG, WEIGHTS, data_digest, read_files
+from bes_api.discovery_config import BackendAddress, StaticBackends
 from bes_api.errors import ConfigurationError
 from bes_api.router_config import (
-    BackendAddress,
     ConfiguredPolicy,
     DeliveredPolicy,
     DirectLoad,
@@ -75,11 +75,13 @@ class Delivering(Rig):
         return RouterConfig(
             service="demo",
             scenario=scenario,
-            backends=tuple(
-                BackendAddress(
-                    model="large", replica=i, address="127.0.0.1", port=engine.port, served_model="org/large"
+            discovery=StaticBackends(
+                backends=tuple(
+                    BackendAddress(
+                        model="large", replica=i, address="127.0.0.1", port=engine.port, served_model="org/large"
+                    )
+                    for i, engine in enumerate(engines)
                 )
-                for i, engine in enumerate(engines)
             ),
             load=DirectLoad(interval_seconds=0.5, stale_after_seconds=PATIENCE_SECONDS),
             policy=policy or StaticPolicy(model="large"),

@@ -6,7 +6,7 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bes_api.router_config import BackendAddress
+from bes_api.discovery_config import BackendAddress
 from bes_router.backends import Backend
 from bes_router.errors import UpstreamError
 from bes_router.upstream import UpstreamConnection

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from bes_api.config_map import ROUTER_CONFIG
+from bes_api.discovery_config import Discovery, EndpointSlices, StaticBackends
 from bes_api.errors import ConfigurationError
 from bes_api.handover import dump_document, load_document, parse_document
 from bes_api.origins import Origin, PrometheusURL, origin_of
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 Port = Annotated[int, Field(ge=0, le=65535)]
 """0 = any free port."""
 Parameters = tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
-MetricName = Annotated[str, Field(pattern=r"^[a-zA-Z_:][a-zA-Z0-9_:]*$", max_length=200)]
 
 
 class Placement(StrEnum):
@@ -116,33 +116,6 @@ class Listen(Frozen):
     port: Port = 0
 
 
-class BackendAddress(Frozen):
-    """One running engine: replica ``replica`` of ``model`` (its GPU is ``placement[replica]`` of the scenario)."""
-
-    model: str
-    replica: Annotated[int, Field(ge=0)]
-    address: str
-    port: Annotated[int, Field(gt=0, le=65535)]
-    served_model: str
-    """The name under which the engine serves the model; spliced into the request's body."""
-    health_path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=256)] = "/health"
-    """Answers 2xx while the engine can serve, and something else while it loads."""
-    gauges: tuple[MetricName, ...] = Field(
-        default=("vllm:num_requests_running", "vllm:num_requests_waiting"), min_length=1, max_length=8
-    )
-    """Gauges of the engine whose sum is its requests in flight."""
-    finished: MetricName | None = "vllm:request_success_total"
-    """Counter of the engine's finished requests, summed over its series; None: it has none."""
-    join: str | None = Field(default=None, min_length=1, max_length=512)
-    """The value of the join label on this engine's series; absent: ``address:port``, as `instance` has it."""
-
-    @property
-    def joined_by(self) -> str:
-        """See ``join``."""
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        return self.join or f"{host}:{self.port}"
-
-
 class DirectLoad(Frozen):
     """Load figures scraped from the engines' own /metrics."""
 
@@ -213,8 +186,10 @@ class Limits(Frozen):
     """To an engine."""
     response_timeout_seconds: PositiveFloat = 120.0
     """From an engine's last byte to its next one."""
+    propagation_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """From SIGTERM until nobody is accepted any more: so long others may take to hear that this router leaves."""
     drain_timeout_seconds: PositiveFloat = 30.0
-    """From SIGTERM until requests in flight are cut off."""
+    """From then until requests in flight are cut off."""
 
 
 class Clients(Frozen):
@@ -236,7 +211,8 @@ class RouterConfig(Frozen):
     admin: Listen = Listen()
     """/healthz, /readyz and /metrics."""
     scenario: Scenario
-    backends: tuple[BackendAddress, ...] = ()
+    discovery: Discovery = StaticBackends()
+    """Where the running engines are."""
     load: LoadSource = DirectLoad()
     prometheus_origins: tuple[Origin, ...] = ()
     """Allow-list: `scheme://host:port` that ``load`` may name. Whoever runs the router decides, not the service."""
@@ -251,13 +227,14 @@ class RouterConfig(Frozen):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         replicas = {model.name: model.max_replicas for model in self.scenario.models}
-        seen: set[tuple[str, int]] = set()
-        for backend in self.backends:
-            if backend.replica >= replicas.get(backend.model, 0):
-                raise ValueError(f"backend {backend.model!r} replica {backend.replica} is not in the scenario")
-            if (backend.model, backend.replica) in seen:
-                raise ValueError(f"backend {backend.model!r} replica {backend.replica} is listed twice")
-            seen.add((backend.model, backend.replica))
+        if isinstance(self.discovery, EndpointSlices):
+            for engines in self.discovery.engines:
+                if engines.model not in replicas:
+                    raise ValueError(f"discovery: model {engines.model!r} is not in the scenario")
+        else:
+            for backend in self.discovery.backends:
+                if backend.replica >= replicas.get(backend.model, 0):
+                    raise ValueError(f"backend {backend.model!r} replica {backend.replica} is not in the scenario")
         for choice in (self.policy, self.fallback):
             if isinstance(choice, StaticPolicy) and choice.model not in replicas:
                 raise ValueError(f"Static model {choice.model!r} is not in the scenario")
@@ -272,7 +249,7 @@ class RouterConfig(Frozen):
             allowed = ", ".join(self.prometheus_origins) or "none"
             raise ValueError(f"load.url: {origin} may not be asked; add it to prometheus_origins (there: {allowed})")
         values: set[str] = set()
-        for backend in self.backends:
+        for backend in self.discovery.backends if isinstance(self.discovery, StaticBackends) else ():
             if backend.joined_by in values:
                 label = self.load.join_label
                 raise ValueError(f"two backends have {label}={backend.joined_by!r}, so figures cannot tell them apart")

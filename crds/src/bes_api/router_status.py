@@ -103,6 +103,26 @@ class LoadStatus(_Told):
     problem: str | None = None
 
 
+class DiscoveryStatus(_Told):
+    """Where engines are found and whether that is up to date. What was found last serves in any case."""
+
+    source: str
+    """static or endpointslices."""
+    age_seconds: Amount | None = None
+    """Since the API server was last heard, a minute where nothing changes; None: never yet, or there is none."""
+    lists: Count = 0
+    failures: Count = 0
+    """Questions to the API server without a usable answer."""
+    waiting: Count = 0
+    """Pods beyond the replicas of their model's range, which get no requests."""
+    without_endpoints: tuple[str, ...] = ()
+    """Services that have no pod, ready or not."""
+    groups_not_told_apart: tuple[str, ...] = ()
+    """Accelerator groups with nodes that hold several of its GPUs: who shares one there is a guess."""
+    problem: str | None = None
+    """Why the API server cannot be heard just now; None: it can."""
+
+
 class RouterStatus(_Told):
     """See the module."""
 
@@ -122,6 +142,7 @@ class RouterStatus(_Told):
     errors: dict[str, Count]
     """Requests not answered as asked, by reason; those that never happened are absent."""
     load: LoadStatus
+    discovery: DiscoveryStatus
     in_flight: Count
     connections: Count
     backends_ready: Count

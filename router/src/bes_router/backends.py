@@ -1,13 +1,12 @@
 """The engines that requests can be sent to: addresses, readiness, and the idle connections kept to each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import orjson
 
-from bes_api.router_config import BackendAddress
+from bes_api.discovery_config import BackendAddress
 from bes_router.ejection import Standing
-from bes_router.policy.layout import Catalogue
 
 if TYPE_CHECKING:
     from bes_router.upstream import UpstreamConnection
@@ -21,19 +20,23 @@ MAX_IDLE = 1024
 class Backend:
     """One engine; ``engine`` is its number in the catalogue, ``idle`` holds its connections without a request.
 
-    It is ``ready`` while it is healthy, as probes and connects tell, and not held back for how it answered.
+    It is ``ready`` while it is healthy, as probes and connects tell, not held back for how it answered, and nobody who
+    knows (kubelet) says otherwise.
     """
 
     __slots__ = (
+        "_said",
         "_set_ready",
         "_successor",
         "address",
         "engine",
+        "failed_probes",
         "health_path",
         "healthy",
         "held",
         "idle",
         "label",
+        "listed",
         "model",
         "port",
         "probed_at",
@@ -44,6 +47,7 @@ class Backend:
     )
 
     def __init__(self, listed: BackendAddress, engine: int, model: int, set_ready: Callable[[int, bool], None]) -> None:
+        self.listed = listed
         self.engine = engine
         self.model = model
         self.address = listed.address
@@ -58,8 +62,11 @@ class Backend:
         self.healthy = self.held = self.ready = False
         self.probed_at = float("-inf")
         """The instant of the last good probe."""
+        self.failed_probes = 0
+        """In a row."""
         self.standing = Standing(self.label)
         self._set_ready = set_ready
+        self._said: bool | None = None
         self._successor: Backend | None = None
 
     def take(self) -> "UpstreamConnection | None":
@@ -84,6 +91,18 @@ class Backend:
         self.healthy = healthy
         self._settle()
 
+    def vouch(self, ready: bool | None) -> None:
+        """What whoever knows (kubelet) says of the engine; None: nobody does. A new yes counts as a good probe."""
+        before, self._said = self._said, ready
+        if ready and not before:
+            self.healthy = True
+        self._settle()
+
+    def retire(self) -> None:
+        """It is no longer listed: no more requests, whatever a late probe says, and no kept connection."""
+        self._said = False
+        self._settle()
+
     def hold(self, held: bool) -> None:
         """Keep the engine out, or no longer, for how it answered."""
         if held != self.held:
@@ -91,7 +110,7 @@ class Backend:
             self._settle()
 
     def _settle(self) -> None:
-        ready = self.healthy and not self.held
+        ready = self.healthy and not self.held and self._said is not False
         if ready != self.ready:
             self.ready = ready
             self._set_ready(self.engine, ready)
@@ -105,7 +124,13 @@ class Backend:
 
     def same_engine(self, other: "Backend") -> bool:
         """Whether ``other`` is this very engine, however its configuration numbers it."""
-        return (self.address, self.port, self.served) == (other.address, other.port, other.served)
+        mine, its = self.listed, other.listed
+        return (mine.address, mine.port, mine.served_model, mine.join) == (
+            its.address,
+            its.port,
+            its.served_model,
+            its.join,
+        )
 
     def hand_over(self, successor: "Backend") -> None:
         """Give readiness and kept connections, now and from now on, to the same engine in a new configuration."""
@@ -125,20 +150,3 @@ class Backend:
         for connection in old:
             self.idle.remove(connection)
             connection.close()
-
-
-def backends_of(
-    listed: Sequence[BackendAddress],
-    models: Sequence[str],
-    catalogue: Catalogue,
-    set_ready: Callable[[int, bool], None],
-) -> list[Backend | None]:
-    """A backend per engine of the catalogue, None where nothing is listed. All start as not ready."""
-    found: list[Backend | None] = [None] * len(catalogue.engine_model)
-    for address in listed:
-        model = models.index(address.model)
-        engine = catalogue.model_first[model] + address.replica
-        found[engine] = Backend(address, engine, model, set_ready)
-    for engine in range(len(found)):
-        set_ready(engine, False)
-    return found

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from bes_api.config_map import ROUTER_CONFIG
 from bes_router.admin import OPTION, TokenFile
 from bes_router.decision_log import DecisionLog
 from bes_router.delivery import Delivery, Sources
+from bes_router.discovery.api import ApiServer
 from bes_router.running import RunningRouter
 
 
@@ -50,16 +52,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve; 0 if every request in flight was finished at the end, 1 if some were cut off."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     delivery = Delivery(Sources(arguments.config, arguments.policy, arguments.candidate))
+    token, server = TokenFile(arguments.admin_token), ApiServer.of_pod(os.environ)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(delivery, TokenFile(arguments.admin_token), arguments.decision_log))
+        return runner.run(serve(delivery, token, arguments.decision_log, server))
 
 
-async def serve(delivery: Delivery, token: TokenFile, decision_log: Path | None = None) -> int:
+async def serve(
+    delivery: Delivery, token: TokenFile, decision_log: Path | None = None, server: ApiServer | None = None
+) -> int:
     """Run a router until SIGTERM or SIGINT, then drain it. Returns the exit code."""
     first = delivery.first()
     config, loaded = first.config, first.loaded
     decisions = DecisionLog(decision_log, config.scenario, loaded.name) if decision_log else None
-    running = RunningRouter(first, delivery, token, decisions)
+    running = RunningRouter(first, delivery, token, decisions, server)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

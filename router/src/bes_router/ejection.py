@@ -215,6 +215,14 @@ class Ejection:
         self._siblings = {standing: group for group in models for standing in group}
         self._ready = ready
 
+    def enter(self, standing: Standing, siblings: Sequence[Standing]) -> None:
+        """Judge another backend from now on; ``siblings`` are all of its model, and it is among them."""
+        self._siblings[standing] = siblings
+
+    def leave(self, standing: Standing) -> None:
+        """Judge a backend no more."""
+        del self._siblings[standing]
+
     def answered(self, standing: Standing, sample: Sample, now: float) -> Event | None:
         """A timed request was answered; `Standing.good` has it already."""
         if standing.phase is Phase.EJECTED or sample.epoch != standing.epoch:

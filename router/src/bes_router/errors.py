@@ -5,6 +5,8 @@ BestEffortError (bes_api)
     ├── MalformedMessageError    bytes that are not the HTTP/1.1 we accept: answered once, then the connection closes
     ├── RefusedRequestError      a well-formed request that is not served: an OpenAI-shaped answer, connection kept
     ├── FiguresError        load figures that could not be had: they are unknown, one warning, and requests go on
+    ├── DiscoveryError      an API server that could not be asked which engines run: what was known goes on
+    │   └── ExpiredError    it no longer knows the version that was asked for: list anew
     ├── UpstreamError       an engine that could not be reached, broke off or spoke nonsense
     └── StartupError        exit code 2: an address that cannot be bound, a log that cannot be written
 """
@@ -87,6 +89,18 @@ class UpstreamError(RouterError):
 
 class FiguresError(RouterError):
     """No usable answer about load figures."""
+
+
+class DiscoveryError(RouterError):
+    """No usable answer about engines. ``retry_after``: seconds to wait, as the answer says; 0: it says nothing."""
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ExpiredError(DiscoveryError):
+    """See the module."""
 
 
 class StartupError(RouterError):

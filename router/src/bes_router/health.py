@@ -20,11 +20,10 @@ FAILURES = 2
 
 
 class Health:
-    """Probes ``backends`` and marks them. A failed connect of the data path marks too; a good probe brings back."""
+    """Probes ``backends``, whoever they are at the moment, and marks them; so does the data path's failed connect."""
 
     def __init__(self, backends: Sequence[Backend]) -> None:
-        self._backends = tuple(backends)
-        self._failures = dict.fromkeys((backend.label for backend in backends), 0)
+        self._backends = backends
 
     async def run(self) -> None:
         """Probe for ever."""
@@ -37,7 +36,7 @@ class Health:
 
     async def probe(self, backends: Sequence[Backend] | None = None) -> None:
         """Ask each of ``backends`` (None: all) once, side by side."""
-        await asyncio.gather(*map(self._probe, self._backends if backends is None else backends))
+        await asyncio.gather(*map(self._probe, tuple(self._backends if backends is None else backends)))
 
     async def _probe(self, backend: Backend) -> None:
         try:
@@ -48,15 +47,15 @@ class Health:
             failure = str(error)
             certain = error.reason is Reason.CONNECT
         if not failure:
-            self._failures[backend.label] = 0
+            backend.failed_probes = 0
             if not backend.healthy:
                 log.info("backend %s (%s:%d) is ready", backend.label, backend.address, backend.port)
             backend.probed_at = time.monotonic()
             backend.mark(True)
             return
-        self._failures[backend.label] += 1
-        if not backend.healthy and self._failures[backend.label] == 1:
+        backend.failed_probes += 1
+        if not backend.healthy and backend.failed_probes == 1:
             log.info("backend %s is not ready yet: %s", backend.label, failure)
-        elif backend.healthy and (certain or self._failures[backend.label] >= FAILURES):
+        elif backend.healthy and (certain or backend.failed_probes >= FAILURES):
             log.warning("backend %s is not ready: %s", backend.label, failure)
             backend.mark(False)

@@ -1,14 +1,16 @@
 """From how exchanges end to which backends are kept out: the thin wiring around `ejection`, with its log lines."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from bes_router.backends import Backend
-from bes_router.ejection import Ejection, Event, Phase
+from bes_router.ejection import Ejection, Event, Phase, Standing
 from bes_router.errors import Reason
 from bes_router.policy.layout import Catalogue, LoadView
 from bes_router.policy.rules import finish_on
 from bes_router.relay import Exchange
+from bes_router.roster import Change
 from bes_router.setbacks import Setbacks
 
 log = logging.getLogger(__name__)
@@ -21,12 +23,26 @@ _NOT_ITS_FAULT = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_STALLED, Reason.DR
 class Judgement:
     """Tells `ejection` about one configuration's backends and does what it says."""
 
-    def __init__(self, catalogue: Catalogue, listed: Sequence[Backend], models: int, setbacks: Setbacks) -> None:
+    def __init__(self, catalogue: Catalogue, listed: Sequence[Backend], setbacks: Setbacks) -> None:
+        """``listed``: whoever is listed at the moment. Nobody is judged who did not come by `relisted`."""
         self._catalogue = catalogue
         self._setbacks = setbacks
-        self._backends = {backend.standing: backend for backend in listed}
-        groups = [[each.standing for each in listed if each.model == model] for model in range(models)]
-        self._ejection = Ejection(groups, lambda: sum(each.ready for each in listed))
+        self._backends: dict[Standing, Backend] = {}
+        self._groups: defaultdict[int, list[Standing]] = defaultdict(list)
+        self._ejection = Ejection([], lambda: sum(each.ready for each in listed))
+
+    def relisted(self, change: Change) -> None:
+        """Judge who came, and no longer who left: what its requests come to is nobody's business any more."""
+        for backend in change.left:
+            standing = backend.standing
+            del self._backends[standing]
+            self._groups[backend.model].remove(standing)
+            self._ejection.leave(standing)
+            self._setbacks.out.pop(standing.label, None)
+        for backend in change.came:
+            self._backends[backend.standing] = backend
+            self._groups[backend.model].append(backend.standing)
+            self._ejection.enter(backend.standing, self._groups[backend.model])
 
     def timed(self, exchange: Exchange, backend: Backend, view: LoadView, now: float) -> None:
         """Time a request that goes to ``backend``, whose next sample is due. Call it before the view changes."""
@@ -46,6 +62,8 @@ class Judgement:
         if sample is None:
             return
         exchange.sample = None
+        if standing not in self._backends:
+            return
         if status == 200:
             self._do(exchange.backend, self._ejection.answered(standing, sample, now))
         else:  # a refusal says nothing of how quick it is
@@ -61,7 +79,7 @@ class Judgement:
     def withdrawn(self, exchange: Exchange, now: float, *, missed: bool = False) -> None:
         """How long the exchange takes is no longer the backend's doing; ``missed``: it was aborted at its deadline."""
         sample, exchange.sample = exchange.sample, None
-        if sample is not None:
+        if sample is not None and exchange.backend.standing in self._backends:
             event = self._ejection.withdrawn(exchange.backend.standing, sample, now, missed=missed)
             self._do(exchange.backend, event)
 
@@ -75,7 +93,8 @@ class Judgement:
 
     def _failed(self, exchange: Exchange, now: float) -> None:
         sample, exchange.sample = exchange.sample, None
-        self._do(exchange.backend, self._ejection.failed(exchange.backend.standing, sample, now))
+        if exchange.backend.standing in self._backends:
+            self._do(exchange.backend, self._ejection.failed(exchange.backend.standing, sample, now))
 
     def _all(self, events: Iterable[Event]) -> bool:
         some = False

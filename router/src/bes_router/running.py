@@ -16,8 +16,10 @@ from bes_router.admin import Admin, TokenFile, View
 from bes_router.decision_log import DecisionLog
 from bes_router.decisions import DecisionRing
 from bes_router.delivery import Delivered, Delivery, Refused
+from bes_router.discovery.api import ApiServer
+from bes_router.discovery.collector import DiscoveryCollector
 from bes_router.errors import Reason, StartupError
-from bes_router.generation import Generation
+from bes_router.generation import Generation, House
 from bes_router.load.tally import LoadCollector
 from bes_router.relay import Exchange
 from bes_router.router import Router
@@ -30,6 +32,8 @@ LOOK_SECONDS = 1.0
 CONFIRM_SECONDS = 0.1
 """After so long a folder that was met while it changed is looked at again."""
 LAST_ANSWERS_SECONDS = 0.05
+JUST_NOW_SECONDS = 0.5
+"""A client that connected or was answered so lately may be sending: closing would meet its request."""
 BACKLOG = 1024
 GC_THRESHOLD = 20_000  # a request leaves no cycles behind; the default 700 would look for them every few requests
 
@@ -37,7 +41,8 @@ GC_THRESHOLD = 20_000  # a request leaves no cycles behind; the default 700 woul
 class RunningRouter:
     """Built inside a running event loop; `start` binds the ports, `drain` ends it.
 
-    ``delivery`` says later what to serve by instead of ``delivered``; without it that stays.
+    ``delivery`` says later what to serve by instead of ``delivered``; without it that stays. ``server``: of the cluster
+    that it runs in, if it does.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class RunningRouter:
         delivery: Delivery | None = None,
         token: TokenFile | None = None,
         decisions: DecisionLog | None = None,
+        server: ApiServer | None = None,
     ) -> None:
         self.boot_id = secrets.token_hex(8)
         self.started_at = time.time()
@@ -53,7 +59,8 @@ class RunningRouter:
         self.delivered = delivered
         self.reloads = status.Reloads()
         self.ring = DecisionRing(self.boot_id[:8])
-        self.generation = Generation(delivered, self.ring, decisions)
+        self._house = House(self.ring, self._exchanges, decisions, server)
+        self.generation = Generation(delivered, self._house)
         config = delivered.config
         self.router = Router(self.generation.serving, config.limits, self.generation.metrics, started=self.started_at)
         self.generation.publish(self.router.connections)
@@ -67,6 +74,7 @@ class RunningRouter:
     def _registry(self) -> CollectorRegistry:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Current(self))
+        registry.register(DiscoveryCollector(lambda: self.generation.discovery))
         registry.register(LoadCollector(lambda: self.generation.load))
         registry.register(status.DeliveryCollector(self))
         ProcessCollector(registry=registry)
@@ -145,13 +153,13 @@ class RunningRouter:
     async def _succeed(self, new: Delivered) -> None:
         """Build beside, let it find its backends, then swap in one step."""
         before = self.generation
-        after = Generation(new, self.ring, self._decisions, before)
+        after = Generation(new, self._house, before)
         try:
             await after.begin()
         except BaseException:
             await after.end()
             raise
-        after.take_over(before, self._exchanges())
+        after.take_over(before)
         after.publish(self.router.connections)
         self.router.serve(after.serving, new.config.limits)
         self.generation = after
@@ -173,16 +181,20 @@ class RunningRouter:
                 self.reloads.refused += 1
 
     async def drain(self) -> bool:
-        """Stop accepting, finish what runs, cut off what is left after the grace time. True if nothing was cut."""
+        """Say so, stop accepting, finish what runs, cut off what is left after the grace time. True if nothing was cut.
+
+        Until whoever sends clients here has heard that the router leaves, it takes whom they send.
+        """
         router = self.router
         router.draining = True
+        await asyncio.sleep(router.limits.propagation_seconds)
         if self._servers:
             self._servers[0].close()
-        for connection in list(router.connections):
-            connection.close_idle()
         seconds = router.limits.drain_timeout_seconds
         deadline = time.monotonic() + seconds
-        while router.connections and time.monotonic() < deadline:
+        while router.connections and (now := time.monotonic()) < deadline:
+            for connection in list(router.connections):
+                connection.close_idle(before=now - JUST_NOW_SECONDS)
             await asyncio.sleep(0.02)
         left = list(self._exchanges())
         for exchange in left:

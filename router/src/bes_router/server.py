@@ -312,9 +312,9 @@ class ClientConnection(asyncio.Protocol):
                 body = error_body(408, "the request did not arrive in time; send it at once", code=Reason.TIMEOUT)
                 self.refuse_connection(http1.response(408, body, close=True))
 
-    def close_idle(self) -> None:
-        """Close, if no request is being read or answered; with one, the connection closes after its answer."""
+    def close_idle(self, before: float = NEVER) -> None:
+        """Close, if no request is being read or answered, nor was since ``before``; else it closes after its answer."""
         idle = self.exchange is None and self._head is None and not self._buffer
-        if idle and self._transport is not None:
+        if idle and self.deadline - self._service.limits.idle_timeout_seconds < before and self._transport is not None:
             self._lingering = True
             self._transport.close()

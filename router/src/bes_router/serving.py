@@ -5,13 +5,13 @@ Synchronous from the request's last byte to its sending.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from bes_api.router_config import RouterConfig
 from bes_router import bodies
 from bes_router.account import Account
-from bes_router.backends import IDLE_SECONDS, Backend, backends_of
+from bes_router.backends import IDLE_SECONDS, Backend
 from bes_router.deadlines import DeadlineWheel
 from bes_router.decider import Decider
 from bes_router.decision_log import DecisionLog
@@ -19,13 +19,14 @@ from bes_router.decisions import DecisionRing, Setting
 from bes_router.errors import RETRY_AFTER_SECONDS, Reason, RefusedRequestError
 from bes_router.http1 import RequestHead
 from bes_router.judgement import Judgement
-from bes_router.lease import Lease
+from bes_router.lease import Departed, Lease
 from bes_router.metrics import Metrics
 from bes_router.parties import Client, Failure
 from bes_router.policy.layout import Catalogue, RoutingRequest
 from bes_router.policy.tracker import LoadTracker
 from bes_router.prompt_ratio import PromptRatio, prompt_tokens
 from bes_router.relay import Exchange
+from bes_router.roster import Change, Roster
 from bes_router.words import Vocabulary, Words
 
 MAX_ATTEMPTS = 3
@@ -40,6 +41,7 @@ class Serving:
         config: RouterConfig,
         catalogue: Catalogue,
         tracker: LoadTracker,
+        roster: Roster,
         decider: Decider,
         metrics: Metrics,
         ring: DecisionRing,
@@ -50,9 +52,8 @@ class Serving:
         self.tracker = tracker
         self.task_names = [task.name for task in scenario.tasks]
         self.model_names = [model.name for model in scenario.models]
-        self.backends: list[Backend | None] = backends_of(
-            config.backends, self.model_names, catalogue, tracker.set_ready
-        )
+        self.backends = roster.places
+        self.departed = Departed()
         self._catalogue = catalogue
         self._ring = ring
         self._log = log
@@ -61,11 +62,25 @@ class Serving:
         self.ratios = [PromptRatio() for _ in self.task_names]
         self._account = Account(catalogue, metrics)
         self._aborts: DeadlineWheel[Exchange] = DeadlineWheel(self._expired)
-        listed = [backend for backend in self.backends if backend is not None]
-        self._judgement = Judgement(catalogue, listed, len(self.model_names), metrics.setbacks)
+        self._judgement = Judgement(catalogue, roster.listed, metrics.setbacks)
         self._explain_headers = config.explain_headers
         self._figures_source = config.load.type
         self.decide_with(decider)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that this router waits for, wherever they are."""
+        return self.tracker.in_flight + self.departed.in_flight
+
+    def relisted(self, change: Change, exchanges: Iterable[Exchange]) -> None:
+        """Engines came and went; of ``exchanges`` those at engines that went count there no more."""
+        self._judgement.relisted(change)
+        left = set(map(id, change.left))
+        if left:
+            now = time.monotonic()
+            for exchange in exchanges:
+                if id(exchange.backend.latest) in left:
+                    exchange.lease.move(self.departed, exchange.backend.engine, now)
 
     def decide_with(self, decider: Decider) -> None:
         """Decide by another policy from the next request on."""
@@ -94,7 +109,7 @@ class Serving:
         tracker = self.tracker
         tracker.arrived(arrival)
         try:
-            if tracker.in_flight >= self._max_in_flight:
+            if self.in_flight >= self._max_in_flight:
                 raise _later(429, Reason.OVERLOADED, f"{self._max_in_flight} requests are in flight here; try again")
             if not self._place(exchange, arrival):
                 refusal = self._nothing_eligible(routing)

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from bes_api.router_status import (
     CandidateStatus,
     ConfigurationStatus,
+    DiscoveryStatus,
     LoadStatus,
     PolicyStatus,
     RouterStatus,
@@ -57,7 +58,8 @@ def status_of(running: "RunningRouter") -> RouterStatus:
         tasks=_tasks(generation),
         errors={str(reason): count for reason, count in generation.metrics.errors.items() if count},
         load=_load(generation),
-        in_flight=generation.serving.tracker.in_flight,
+        discovery=_discovery(generation),
+        in_flight=generation.serving.in_flight,
         connections=len(running.router.connections),
         backends_ready=sum(backend.ready for backend in generation.backends),
         backends_listed=len(generation.backends),
@@ -127,6 +129,20 @@ def _load(generation: "Generation") -> LoadStatus:
     )
 
 
+def _discovery(generation: "Generation") -> DiscoveryStatus:
+    report = generation.discovery.report
+    return DiscoveryStatus(
+        source=generation.discovery.name,
+        age_seconds=None if report.heard_at is None else time.monotonic() - report.heard_at,
+        lists=report.lists,
+        failures=report.failures,
+        waiting=report.waiting,
+        without_endpoints=report.unserved,
+        groups_not_told_apart=report.guessed,
+        problem=report.problem or None,
+    )
+
+
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -166,6 +182,7 @@ def backends_of(running: "RunningRouter") -> list[dict[str, Any]]:
             "backend": backend.label,
             "address": backend.address,
             "port": backend.port,
+            "join": backend.listed.joined_by,
             "ready": backend.ready,
             "healthy": backend.healthy,
             "standing": backend.standing.phase,

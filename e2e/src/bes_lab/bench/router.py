@@ -17,7 +17,8 @@ from statistics import median
 
 import uvloop
 
-from bes_api.router_config import BackendAddress, DirectLoad, Listen, PolicyChoice, RouterConfig
+from bes_api.discovery_config import BackendAddress, StaticBackends
+from bes_api.router_config import DirectLoad, Listen, PolicyChoice, RouterConfig
 from bes_api.scenario import Scenario
 from bes_lab.bench import nginx
 from bes_lab.bench.backend import CHUNKS
@@ -137,9 +138,11 @@ def router_config(scenario: Scenario, engines: list[int], choice: PolicyChoice) 
         listen=Listen(port=free_port()),
         admin=Listen(port=free_port()),
         scenario=scenario,
-        backends=tuple(
-            BackendAddress(model=model, replica=replica, address="127.0.0.1", port=port, served_model=model)
-            for (model, replica), port in zip(replicas, engines, strict=True)
+        discovery=StaticBackends(
+            backends=tuple(
+                BackendAddress(model=model, replica=replica, address="127.0.0.1", port=port, served_model=model)
+                for (model, replica), port in zip(replicas, engines, strict=True)
+            )
         ),
         load=DirectLoad(interval_seconds=1.0),
         policy=choice,

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bes_api.discovery_config import BackendAddress, StaticBackends
 from bes_api.engines import ENGINES
 from bes_api.router_config import (
-    BackendAddress,
     Clients,
     DirectLoad,
     Listen,
@@ -48,7 +48,7 @@ def router_config(plan: Plan, gpus: Sequence[EngineAddresses], port: int, promet
         listen=Listen(host=plan.host, port=port),
         admin=Listen(host=plan.host, port=0),
         scenario=plan.scenario,
-        backends=tuple(_backends(plan, gpus)),
+        discovery=StaticBackends(backends=tuple(_backends(plan, gpus))),
         load=load if isinstance(load, DirectLoad) else _asked_of(load, prometheus_url or ""),
         prometheus_origins=() if prometheus_url is None else (prometheus_url,),
         policy=plan.policy,

@@ -162,10 +162,10 @@ class LocalService:
         self._write_config_of_prometheus()
         if self._prometheus is not None:
             self._prometheus.process.send_signal(signal.SIGHUP)  # it reads its configuration anew
-        listed = router_config(self._plan, self.addresses, 0, self.prometheus_url).backends
+        listed = router_config(self._plan, self.addresses, 0, self.prometheus_url).discovery
         for number in range(len(self._routers)):
             config = RouterConfig.read(self.config_file(number))
-            config.model_copy(update={"backends": listed}).write(self.config_file(number))
+            config.model_copy(update={"discovery": listed}).write(self.config_file(number))
 
     def end_router(self, number: int, how: int) -> int:
         """Send the signal ``how`` and wait; the exit code. Its port stays free for `return_router`."""

@@ -64,7 +64,7 @@ class Board:
     """Readings per engine; ``count`` is the number of all engines of the catalogue."""
 
     def __init__(self, targets: Sequence[Target], count: int, stale_seconds: float, tracker: Tracker) -> None:
-        self._targets = tuple(targets)
+        self._targets = {target.engine: target for target in targets}
         self._readings: list[Reading | None] = [None] * count
         self._counted: list[Reading | None] = [None] * count
         self._stale_seconds = stale_seconds
@@ -72,6 +72,18 @@ class Board:
         self._served_own = 0.0
         self._served = 0.0
         self._counting = False
+
+    def relist(self, targets: Sequence[Target], now: float) -> None:
+        """Figures of ``targets`` are wanted from now on; nothing is known of a place that is another engine's now."""
+        before, self._targets = self._targets, {target.engine: target for target in targets}
+        for engine in before.keys() | self._targets.keys():
+            if before.get(engine) != self._targets.get(engine):
+                self._readings[engine] = self._counted[engine] = None
+        self.hand_on(now)
+
+    def lists(self, target: Target) -> bool:
+        """Whether its figures are still wanted."""
+        return self._targets.get(target.engine) == target
 
     def take(self, engine: int, reading: Reading | None) -> None:
         """Note what was found; None: nothing is known of it now. A reading no newer than the last is ignored."""
@@ -115,7 +127,7 @@ class Board:
     def coverage(self, now: float) -> float:
         """The share of listed backends whose figure is known at ``now``; 1 where none is listed."""
         known = self.known(now)
-        found = [known[target.engine] for target in self._targets]
+        found = [known[engine] for engine in self._targets]
         return sum(found) / len(found) if found else 1.0
 
     def _is_fresh(self, reading: Reading | None, now: float) -> bool:

@@ -61,6 +61,12 @@ class DirectSource:
         self.board = Board(targets, count, settings.stale_seconds, tracker)
         self.tally = Tally()
 
+    def relist(self, targets: Sequence[Target]) -> None:
+        """See `Source`."""
+        self._targets = tuple(targets)
+        self._complained.clear()
+        self.board.relist(self._targets, time.monotonic())
+
     async def run(self) -> None:
         """Poll for ever, at a steady pace."""
         due = time.monotonic()
@@ -85,6 +91,8 @@ class DirectSource:
             return
         finally:
             self.tally.seconds.observe(time.monotonic() - began)
+        if not self.board.lists(target):  # left meanwhile, and its place may be another's
+            return
         own, own_finished = self._tracker.own[target.engine], self._tracker.finished_own[target.engine]
         count = requests_in_flight(body, [name.encode() for name in target.gauges]) if status == 200 else None
         if count is None:
@@ -97,6 +105,8 @@ class DirectSource:
 
     def _failed(self, target: Target, problem: str) -> None:
         """Forget the engine's figure; log its first failure in a row, not each of them."""
+        if not self.board.lists(target):
+            return
         self.board.take(target.engine, None)
         self.tally.errors += 1
         self.tally.problem = problem

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from bes_router.load.board import Board, Reading, Target, Tracker
 from bes_router.load.client import Exchange, PrometheusClient
 from bes_router.load.clock import RemoteClock
 from bes_router.load.history import STEP_SECONDS, OwnHistory
-from bes_router.load.question import question_about
+from bes_router.load.question import Question, question_about
 from bes_router.load.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ BYTES, BYTES_PER_BACKEND = 64 * 1024, 32 * 1024
 class Outcome:
     """What one question came to, and how long it took."""
 
+    question: Question
     answer: Answer | FiguresError
     exchange: Exchange | None
     seconds: float
@@ -39,16 +41,27 @@ class PrometheusSource:
     name = "prometheus"
 
     def __init__(self, targets: Sequence[Target], count: int, settings: PrometheusLoad, tracker: Tracker) -> None:
-        self._targets = tuple(targets)
         self._settings = settings
         self._tracker = tracker
-        self._question = question_about(self._targets, settings.matchers, settings.join_label)
+        self._question = question_about(targets, settings.matchers, settings.join_label)
         self._history = OwnHistory(count, max(LEAST_HISTORY_SECONDS, 2.0 * settings.stale_seconds))
         self._clock = RemoteClock()
         self._stamps: dict[int, float] = {}
+        self._since: dict[int, float] = {}  # when an engine left its place, perhaps for another
+        self._max_bytes = BYTES + BYTES_PER_BACKEND * count
         self._heard_at = 0.0
-        self.board = Board(self._targets, count, settings.stale_seconds, tracker)
+        self.board = Board(targets, count, settings.stale_seconds, tracker)
         self.tally = Tally()
+
+    def relist(self, targets: Sequence[Target]) -> None:
+        """See `Source`. Of a time when another engine was in its place, own counts were that one's: no use."""
+        now = time.monotonic()
+        stay = set(targets)
+        for left in (target for target in self._question.targets if target not in stay):
+            self._since[left.engine] = now
+            self._stamps.pop(left.engine, None)
+        self._question = question_about(targets, self._settings.matchers, self._settings.join_label)
+        self.board.relist(targets, now)
 
     async def run(self) -> None:
         """Ask for ever, at a steady pace; own counts are noted every 50 ms."""
@@ -70,27 +83,30 @@ class PrometheusSource:
             stop.set()
 
     def _ask_for_ever(self, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> None:
-        client = PrometheusClient(self._settings, BYTES + BYTES_PER_BACKEND * len(self._targets))
+        client = PrometheusClient(self._settings, self._max_bytes)
         due = time.monotonic()
         while not stop.wait(max(0.0, due - time.monotonic())):
-            outcome = self._ask(client)
+            question = self._question
+            outcome = self._ask(client, question) if question.targets else None
             due = max(due + self._settings.poll_seconds, time.monotonic())
+            if outcome is None:
+                continue
             try:
                 loop.call_soon_threadsafe(self._take, outcome, stop)
             except RuntimeError:  # the loop was closed meanwhile
                 break
         client.close()
 
-    def _ask(self, client: PrometheusClient) -> Outcome:
+    def _ask(self, client: PrometheusClient, question: Question) -> Outcome:
         began = time.monotonic()
         exchange: Exchange | None = None
         answer: Answer | FiguresError
         try:
-            exchange = client.ask(self._question.query)
-            answer = read_answer(exchange.result, self._question)
+            exchange = client.ask(question.query)
+            answer = read_answer(exchange.result, question)
         except FiguresError as error:
             answer = error
-        return Outcome(answer, exchange, time.monotonic() - began)
+        return Outcome(question, answer, exchange, time.monotonic() - began)
 
     def _take(self, outcome: Outcome, stop: threading.Event) -> None:
         """In the event loop: note what the thread found out."""
@@ -106,9 +122,10 @@ class PrometheusSource:
             if answer.evaluated_at is not None and outcome.exchange is not None:
                 self._clock.observe(outcome.exchange.sent, outcome.exchange.received, answer.evaluated_at)
             self._history.record(now, self._tracker.own, self._tracker.finished_own)
-            for target in self._targets:
+            asked = [target for target in outcome.question.targets if self.board.lists(target)]
+            for target in asked:
                 self._read(target, answer.figures.get(target.engine))
-            self._say(self._missing(answer))
+            self._say(self._missing(asked, answer))
         self.board.hand_on(now)
 
     def _read(self, target: Target, figure: Figure | None) -> None:
@@ -121,19 +138,19 @@ class PrometheusSource:
         self._stamps[target.engine] = figure.stamp
         at = self._clock.ours(figure.stamp)
         then = self._history.at(at)
-        if then is None:
+        if then is None or at < self._since.get(target.engine, -math.inf):
             self.board.take(target.engine, None)
             return
         own, finished = float(then[0][target.engine]), float(then[1][target.engine])
         self.board.take(target.engine, Reading(at, figure.in_flight, own, figure.finished, finished))
 
-    def _missing(self, answer: Answer) -> str:
-        missing = [target for target in self._targets if target.engine not in answer.figures]
+    def _missing(self, asked: Sequence[Target], answer: Answer) -> str:
+        missing = [target for target in asked if target.engine not in answer.figures]
         if not missing:
             return ""
         label, first = self._settings.join_label, missing[0]
         return (
-            f"Prometheus has no usable figure of {len(missing)} of {len(self._targets)} backends, such as {first.label}"
+            f"Prometheus has no usable figure of {len(missing)} of {len(asked)} backends, such as {first.label}"
             f" ({label}={first.join!r}, {', '.join(first.gauges)}): see to its targets, the join label and the matchers"
         )
 

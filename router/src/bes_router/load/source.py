@@ -1,8 +1,10 @@
 """What a source of load figures is, and the one that a configuration asks for."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from bes_api.router_config import DirectLoad, RouterConfig
+from bes_router.backends import Backend
 from bes_router.load.board import Board, Target, Tracker
 from bes_router.load.direct import DirectSource
 from bes_router.load.tally import Tally
@@ -27,33 +29,33 @@ class Source(Protocol):
         """Questions asked so far."""
         ...
 
+    def relist(self, targets: Sequence[Target]) -> None:
+        """Read the figures of ``targets`` from now on; what is known of those that stay remains."""
+
     async def run(self) -> None:
         """Read for ever, at a steady pace."""
 
 
-def targets_of(config: RouterConfig, catalogue: Catalogue) -> tuple[Target, ...]:
-    """Every listed backend with its number in the catalogue."""
-    models = [model.name for model in config.scenario.models]
-    return tuple(
-        Target(
-            engine=catalogue.model_first[models.index(backend.model)] + backend.replica,
-            label=f"{backend.model}/{backend.replica}",
-            address=backend.address,
-            port=backend.port,
-            gauges=backend.gauges,
-            finished=backend.finished,
-            join=backend.joined_by,
-        )
-        for backend in config.backends
+def target_of(backend: Backend) -> Target:
+    """What figures are wanted of ``backend``."""
+    listed = backend.listed
+    return Target(
+        engine=backend.engine,
+        label=backend.label,
+        address=listed.address,
+        port=listed.port,
+        gauges=listed.gauges,
+        finished=listed.finished,
+        join=listed.joined_by,
     )
 
 
 def load_source(config: RouterConfig, catalogue: Catalogue, tracker: Tracker) -> Source:
-    """The source that ``config`` asks for; it does nothing until it runs."""
-    targets, count = targets_of(config, catalogue), len(catalogue.engine_model)
+    """The source that ``config`` asks for. It does nothing until it runs, and needs to be told of whom (`relist`)."""
+    count = len(catalogue.engine_model)
     settings = config.load
     if isinstance(settings, DirectLoad):
-        return DirectSource(targets, count, settings, tracker)
+        return DirectSource((), count, settings, tracker)
     from bes_router.load.prometheus import PrometheusSource  # noqa: PLC0415 - `direct` need not pay for its HTTP client
 
-    return PrometheusSource(targets, count, settings, tracker)
+    return PrometheusSource((), count, settings, tracker)

@@ -3,7 +3,8 @@
 import contextlib
 from collections.abc import AsyncIterator
 
-from bes_api.router_config import BackendAddress, DirectLoad, Limits, RouterConfig, StaticPolicy
+from bes_api.discovery_config import BackendAddress, StaticBackends
+from bes_api.router_config import DirectLoad, Limits, RouterConfig, StaticPolicy
 from bes_api.scenario import Batching, LatencyProfile, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
 from bes_lab.faults.hostile.echo import Echo
 from bes_router.decider import load
@@ -32,11 +33,13 @@ async def router_before(seed: int) -> AsyncIterator[tuple[RunningRouter, list[Ec
     config = RouterConfig(
         service="hostile",
         scenario=scenario,
-        backends=tuple(
-            BackendAddress(
-                model="large", replica=i, address="127.0.0.1", port=engine.port, served_model="org/large"
+        discovery=StaticBackends(
+            backends=tuple(
+                BackendAddress(
+                    model="large", replica=i, address="127.0.0.1", port=engine.port, served_model="org/large"
+                )
+                for i, engine in enumerate(engines)
             )
-            for i, engine in enumerate(engines)
         ),
         load=DirectLoad(interval_seconds=0.2),
         policy=StaticPolicy(model="large"),
