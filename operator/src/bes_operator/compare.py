@@ -12,7 +12,7 @@ from typing import Any
 from bes_api.quantities import parse_quantity
 from bes_operator.manifest import Manifest
 
-_MERGE_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+MERGE_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "containers": (("name",),),
     "initContainers": (("name",),),
     "env": (("name",),),
@@ -31,7 +31,7 @@ _MERGE_KEYS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "models": (("name",),),
 }
 """List -> keys by which the API server merges its items (x-kubernetes-list-map-keys); other lists are atomic."""
-_DEFAULTS = {"protocol": "TCP"}
+MERGE_DEFAULTS = {"protocol": "TCP"}
 """Of merge keys that an intent may leave out."""
 _QUANTITIES = frozenset({"limits", "requests", "capacity", "hard"})
 """Maps whose values the API server rewrites in its own form: 1000m becomes 1."""
@@ -82,7 +82,7 @@ def _says(value: Any, field: str) -> bool:
 
 
 def _list_differs(wanted: Sequence[Any], found: Sequence[Any], field: str) -> bool:
-    keys = _merge_keys(field, wanted)
+    keys = merge_keys(field, wanted)
     if keys is None:
         return (bool(wanted) and len(wanted) != len(found)) or any(map(_item_differs, wanted, found))
     there = {_identity(item, keys): item for item in found if isinstance(item, Mapping)}
@@ -95,22 +95,27 @@ def _item_differs(wanted: Any, found: Any) -> bool:
     return _differs(wanted, found, "")
 
 
-def _merge_keys(field: str, items: Sequence[Any]) -> tuple[str, ...] | None:
-    for keys in _MERGE_KEYS.get(field, ()):
-        if all(isinstance(item, Mapping) and all(key in item or key in _DEFAULTS for key in keys) for item in items):
+def merge_keys(field: str, items: Sequence[Any]) -> tuple[str, ...] | None:
+    """The keys by which items of the list ``field`` are told apart; None: the list is one value."""
+    for keys in MERGE_KEYS.get(field, ()):
+        if all(
+            isinstance(item, Mapping) and all(key in item or key in MERGE_DEFAULTS for key in keys) for item in items
+        ):
             return keys
     return None
 
 
 def _identity(item: Mapping[str, Any], keys: tuple[str, ...]) -> tuple[Any, ...]:
-    return tuple(item.get(key, _DEFAULTS.get(key)) for key in keys)
+    return tuple(item.get(key, MERGE_DEFAULTS.get(key)) for key in keys)
 
 
 def _same_quantity(wanted: Any, found: Any) -> bool:
-    try:
-        return found is not None and parse_quantity(wanted) == parse_quantity(found)
-    except ValueError:
+    if not isinstance(wanted, int | str) or not isinstance(found, int | str):
         return bool(wanted == found)
+    try:
+        return parse_quantity(wanted) == parse_quantity(found)
+    except ValueError:
+        return wanted == found
 
 
 def _is_list(value: Any) -> bool:
@@ -171,7 +176,9 @@ def _item(items: Sequence[Any], sign: str, name: Any) -> Any:
     if sign == "i":
         return items[name] if name < len(items) else _ABSENT
     for item in items:
-        if isinstance(item, Mapping) and all(item.get(key, _DEFAULTS.get(key)) == value for key, value in name.items()):
+        if isinstance(item, Mapping) and all(
+            item.get(key, MERGE_DEFAULTS.get(key)) == value for key, value in name.items()
+        ):
             return {**name, **item}
     return _ABSENT
 
