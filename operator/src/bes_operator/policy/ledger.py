@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from bes_api.conditions import Instant, Number, Reason, StatusPart, Text
 from bes_api.config_map import Digest
 from bes_api.errors import ConfigurationError
 from bes_api.handover import parse_document
 from bes_api.router_config import RulePolicy
 from bes_api.scenario import Scenario
-from bes_api.service_status import Instant, Number, Reason, StatusPart, Text, TrainingState
+from bes_api.service_status import TrainingState
 from bes_operator.manifest import Manifest
 
 LEDGER = "ledger.json"

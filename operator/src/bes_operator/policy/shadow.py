@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from bes_api.conditions import INSTANT_FORM
 from bes_api.router_status import CandidateStatus
-from bes_api.service_status import INSTANT_FORM
 from bes_operator.policy.ledger import PolicyRecord
 from bes_operator.policy.seen import RouterSeen
 
