@@ -3,6 +3,7 @@
 from itertools import pairwise
 from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,6 +140,15 @@ def test_an_interim_answer_with_a_body_is_ambiguous() -> None:
     raw = b"HTTP/1.1 103 Early\r\nContent-Length: 2\r\n\r\nab" + ANSWERS[0]
     (end,) = feed(connection(), raw, []).ends
     assert isinstance(end, UpstreamError)
+
+
+@pytest.mark.parametrize("before", [b"\r\n", b"\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n\n\r\n"])
+def test_line_ends_before_an_answer_are_no_status_line(before: bytes) -> None:
+    """Found by fuzzing: they were relayed in the status line's place."""
+    waiting = feed(connection(), before + ANSWERS[0], [])
+    (end,) = waiting.ends
+    assert isinstance(end, UpstreamError)
+    assert waiting.head == b""
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=5), st.integers(0, 400))

@@ -184,7 +184,8 @@ class UpstreamConnection(asyncio.Protocol):
             head, found, data = data.partition(HEAD_END)
             names = head.lower()
         self._framings = names.count(b"\r\ncontent-length:") + names.count(b"\r\ntransfer-encoding:")
-        if not found or self._framings > 1 or self._interims:
+        # httptools reads over line ends before a status line; relayed, they would stand in its place
+        if not found or self._framings > 1 or self._interims or not head.startswith(b"HTTP/1."):
             self._break(Reason.BAD_RESPONSE, "the engine's answer has an ambiguous head")
             return False
         length = _LENGTH.search(names)
