@@ -26,7 +26,8 @@ from bes_lab.local.service import LocalService
 LOOK_SECONDS = 0.02
 RETURN_SECONDS = 60.0
 """A backend that failed is kept out for 5 s, for twice as long after each relapse, and then for a trial."""
-NOTICE_SECONDS = 10.0
+NOTICE_SECONDS = 60.0
+"""A backend that relapses stays out twice as long each time."""
 """A router looks into its folders every second; this machine may be busy."""
 
 
