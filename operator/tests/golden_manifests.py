@@ -25,7 +25,7 @@ SOURCES = sorted(
 class _Written(yaml.SafeDumper):
     """Long texts as blocks, so that a change inside a ConfigMap is one line of a difference."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - as the dumper calls it
         return True
 
 
