@@ -27,8 +27,7 @@ LOOK_SECONDS = 0.02
 RETURN_SECONDS = 60.0
 """A backend that failed is kept out for 5 s, for twice as long after each relapse, and then for a trial."""
 NOTICE_SECONDS = 60.0
-"""A backend that relapses stays out twice as long each time."""
-"""A router looks into its folders every second; this machine may be busy."""
+"""A router looks into its folders every second; a backend that relapses stays out for longer each time."""
 
 
 @dataclass
