@@ -1,13 +1,15 @@
 """What an operator counts, for Prometheus; and what becomes of passes, for the log."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from bes_operator.condition_metrics import ConditionMetrics
 from bes_operator.errors import ClusterError, NotLeading
+from bes_operator.manifest import Manifest
 from bes_operator.queue import Depth
 
 _log = logging.getLogger(__name__)
@@ -21,6 +23,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)  # its start tells restarts, its memory leaks
         own: dict[str, Any] = {"registry": self._registry, "namespace": "bes_operator"}
         self._seconds = Histogram("reconcile_seconds", "Duration of a pass over one service", buckets=_SECONDS, **own)
         self._errors = Counter("reconcile_errors", "Passes that failed, by reason", ["reason"], **own)
@@ -49,6 +52,10 @@ class Metrics:
         self._leader.set_function(lambda: float(leads()))
         self._services.set_function(services)
         self._trainings.set_function(trainings_waiting)
+
+    def tell_conditions(self, stored: Callable[[], Iterable[Manifest]]) -> None:
+        """Conditions of services as last seen, read when they are asked for."""
+        self._registry.register(ConditionMetrics(stored))
 
     def called(self, method: str, status: int) -> None:
         """A request to the API server and what came of it."""
