@@ -80,6 +80,100 @@ def _ms(count: int) -> str:
     return format_duration(timedelta(milliseconds=count))
 
 
+def _pods() -> st.SearchStrategy[Data]:
+    """Shapes of pods, each with some of Kubernetes' own fields."""
+    reference = {"name": "settings", "key": "a.b", "optional": True}
+    variables: list[Data] = [{"value": "x"}, {"valueFrom": {"secretKeyRef": reference}}, {}]
+    volumes: list[Data] = [
+        {"configMap": {"name": "c", "items": [{"key": "k", "path": "p", "mode": 0o400}], "defaultMode": 0o444}},
+        {"secret": {"secretName": "s", "optional": False}},
+        {"emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        {"persistentVolumeClaim": {"claimName": "p", "readOnly": True}},
+        {"hostPath": {"path": "/opt/models", "type": "Directory"}},
+        {"nfs": {"server": "files", "path": "/x"}},
+        {"csi": {"driver": "a.b", "volumeAttributes": {"k": "v"}, "nodePublishSecretRef": {"name": "n"}}},
+    ]
+    members: Data = {
+        "labels": st.just({"team": "a", "example.com/Cost-Centre": ""}),
+        "annotations": st.just({"example.com/note": "anything: at all\n"}),
+        "nodeSelector": st.just({"kubernetes.io/arch": "amd64"}),
+        "tolerations": st.just([{"key": "gpu", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30}]),
+        "affinity": st.just({"nodeAffinity": {"preferred": [{"weight": 1, "preference": {"x": [True, None, "y"]}}]}}),
+        "priorityClassName": st.just("high"),
+        "runtimeClassName": st.just("nvidia"),
+        "schedulerName": st.just("other"),
+        "env": st.lists(st.sampled_from(variables), max_size=3).map(
+            lambda chosen: [{"name": f"V_{i}"} | each for i, each in enumerate(chosen)]
+        ),
+        "volumes": st.lists(st.sampled_from(volumes), max_size=4).map(
+            lambda chosen: [{"name": f"v-{i}"} | each for i, each in enumerate(chosen)]
+        ),
+    }
+    return st.fixed_dictionaries({}, optional=members).map(_mounted)
+
+
+def _mounted(pod: Data) -> Data:
+    mounts = [
+        {"name": each["name"], "mountPath": f"/{each['name']}", "readOnly": True} for each in pod.get("volumes", [])
+    ]
+    return pod | ({"volumeMounts": mounts} if mounts else {})
+
+
+def _engines() -> st.SearchStrategy[Data]:
+    """Engines that state a type, and some of everything else."""
+    members: Data = {
+        "image": st.sampled_from(["vllm/vllm-openai:v0.11.0", "registry:5000/a/b@sha256:" + "0" * 64]),
+        "imagePullPolicy": st.sampled_from(["Always", "IfNotPresent", "Never"]),
+        "imagePullSecrets": st.just([{"name": "pull"}]),
+        "args": st.just(["--tensor-parallel-size", "2", ""]),
+        "modelCache": st.sampled_from([{"persistentVolumeClaim": {"claimName": "hf"}}, {"emptyDir": {}}]),
+        "hubTokenSecretRef": st.just({"name": "hf", "key": "token"}),
+        "pod": _pods(),
+    }
+    kind = st.sampled_from(["VLLM", "TextGenerationInference", "Emulated"])
+    return st.fixed_dictionaries({"type": kind}, optional=members)
+
+
+def _resources() -> st.SearchStrategy[Data]:
+    claims = {"resources": {"claims": [{"name": "gpu"}]}, "resourceClaims": [{"name": "gpu", "resourceClaimName": "g"}]}
+    limits = {"limits": {"nvidia.com/gpu": 1, "memory": "16Gi"}, "requests": {"memory": "1024Mi", "cpu": "500m"}}
+    return st.sampled_from([{}, {"resources": limits}, claims])
+
+
+def _policies(models: list[str]) -> st.SearchStrategy[Data]:
+    fixed = {"static": {"model": models[0]}, "type": "Static"}
+    members: Data = {
+        "fallback": st.sampled_from([{"type": "Priced"}, {}, fixed]),
+        "source": st.sampled_from(
+            [
+                {"training": {"learner": "DQN", "decisions": 5000, "seeds": 1, "revision": 2}},
+                {"training": {}},
+                {"imported": {"configMapName": "policy", "digest": "sha256:" + "0" * 64}},
+            ]
+        ),
+        "promotion": st.fixed_dictionaries(
+            {},
+            optional={"mode": st.just("Manual"), "margin": st.just("0.02"), "shadow": st.integers(0, 10**6).map(_ms)},
+        ),
+        "historyLimit": st.integers(0, 32),
+        "pinnedDigest": st.just("sha256:" + "f" * 64),
+    }
+    kind = st.sampled_from([{}, {"type": "Learned"}, {"type": "Priced"}, fixed])
+    return st.builds(lambda a, b: a | b, kind, st.fixed_dictionaries({}, optional=members))
+
+
+def _loads() -> st.SearchStrategy[Data]:
+    prometheus = {
+        "url": "https://prometheus.monitoring:9090/x",
+        "scrapeInterval": "15s",
+        "matchers": {"namespace": "a"},
+        "joinLabel": "pod",
+        "caConfigMapRef": {"name": "ca", "key": "ca.crt"},
+        "authorizationSecretRef": {"name": "token", "key": "t"},
+    }
+    return st.sampled_from([{"direct": {"interval": "1s"}}, {"prometheus": prometheus, "staleAfter": "1m"}])
+
+
 def _model(index: int, groups: list[Data]) -> st.SearchStrategy[Data]:
     size = st.sampled_from(["125m", "350m", "1.3b", "2.7b", "6.7b"])
     replicas = st.one_of(
@@ -91,8 +185,8 @@ def _model(index: int, groups: list[Data]) -> st.SearchStrategy[Data]:
     place = st.sampled_from([None, *(group["name"] for group in groups)]).map(
         lambda name: {} if name is None else {"accelerator": {"group": name, "memoryPercent": 1}}
     )
-    engine = st.sampled_from([{}, {"engine": {"type": "VLLM"}}, {"engine": {"type": "Emulated"}}])
-    return st.tuples(size, replicas, place, engine, st.integers(200, 2048)).map(
+    engine = st.fixed_dictionaries({}, optional={"engine": _engines(), "revision": st.just("refs/pr/1")})
+    return st.tuples(size, replicas, place, engine, st.integers(200, 2048), _resources()).map(
         lambda parts: {
             "name": f"model-{index}",
             "modelID": f"facebook/opt-{parts[0]}",
@@ -100,6 +194,7 @@ def _model(index: int, groups: list[Data]) -> st.SearchStrategy[Data]:
             **parts[1],
             **parts[2],
             **parts[3],
+            **parts[5],
         }
     )
 
@@ -144,4 +239,8 @@ def services(draw: st.DrawFn) -> Data:
     if draw(st.booleans()):
         allowed = {"pinModel": draw(st.booleans()), "deadline": draw(st.sampled_from(["TightenOnly", "Any"]))}
         data["spec"]["router"]["clients"] = allowed
+    for field, values in (("load", _loads()), ("policy", _policies(names)), ("engine", _engines())):
+        if draw(st.booleans()):
+            data["spec"][field] = draw(values)
+    data["spec"]["router"] |= draw(st.fixed_dictionaries({}, optional={"pod": _pods()}))
     return data

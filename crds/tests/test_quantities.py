@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from bes_api import quantities
-from bes_api.quantities import DecimalString, DottedName, Duration, format_duration, parse_decimal, parse_duration
+from bes_api.quantities import (
+    DecimalString,
+    DottedName,
+    Duration,
+    Quantity,
+    format_duration,
+    parse_decimal,
+    parse_duration,
+    parse_quantity,
+)
 
 durations = st.integers(0, 100_000 * 3_600_000 - 1).map(lambda n: timedelta(milliseconds=n))
 
@@ -86,3 +95,20 @@ def test_the_json_schema_is_a_string_with_a_pattern(kind: Any) -> None:
     schema = TypeAdapter(kind).json_schema()
     assert schema["type"] == "string"
     assert schema["pattern"] in {quantities.DURATION_PATTERN, quantities.DECIMAL_PATTERN}
+
+
+@pytest.mark.parametrize(
+    ("quantity", "number"),
+    [(2, "2"), ("2", "2"), ("500m", "0.5"), ("16Gi", "17179869184"), ("1.5k", "1500"), ("2e3", "2000"), ("1E", "1e18")],
+)
+def test_quantities_are_the_numbers_that_kubernetes_means(quantity: int | str, number: str) -> None:
+    assert parse_quantity(quantity) == Decimal(number)
+    assert TypeAdapter(Quantity).validate_python(quantity) == quantity  # kept as it was written
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "+1", "1Kb", "1ki", ".5", "1e", "1 Gi", "Gi", "1\n", "٣", True, 1.5, -1, None]
+)
+def test_what_is_no_quantity_is_refused_with_an_example(text: Any) -> None:
+    with pytest.raises(ValidationError, match="write for example 2"):
+        TypeAdapter(Quantity).validate_python(text)

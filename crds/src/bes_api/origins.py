@@ -6,9 +6,18 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-URL_PATTERN = (
-    r"^https?://([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[-A-Za-z0-9._~%]+)*/?$"
+_HEXTET = "[0-9A-Fa-f]{1,4}"
+_IPV6 = "|".join(  # RFC 4291: eight groups, of which one run of any length may be written as two colons
+    (
+        f"({_HEXTET}:){{7}}{_HEXTET}",
+        f"({_HEXTET}:){{1,7}}:",
+        *(f"({_HEXTET}:){{1,{7 - after}}}(:{_HEXTET}){{1,{after}}}" for after in range(1, 7)),
+        f":((:{_HEXTET}){{1,7}}|:)",
+    )
 )
+_PORT = "[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+URL_PATTERN = rf"^https?://([A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?|\[({_IPV6})\])(:({_PORT}))?(/[-A-Za-z0-9._~%]+)*/?$"
+"""The API server judges by this alone, so it says everything: also which ports and IPv6 addresses there are."""
 _URL = re.compile(URL_PATTERN, re.ASCII)
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
@@ -21,13 +30,8 @@ def origin_of(url: str) -> str:
     )
     if not _URL.fullmatch(url):
         raise ValueError(f"not a URL of a Prometheus; {mend}")  # the URL itself may hold a password
-    try:
-        parts = urlsplit(url)
-        port = _DEFAULT_PORT[parts.scheme] if parts.port is None else parts.port
-    except ValueError as error:
-        raise ValueError(f"not a URL of a Prometheus ({error}); {mend}") from None
-    if not port:
-        raise ValueError(f"not a URL of a Prometheus (port 0); {mend}")
+    parts = urlsplit(url)
+    port = parts.port or _DEFAULT_PORT[parts.scheme]
     host = (parts.hostname or "").lower()
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 

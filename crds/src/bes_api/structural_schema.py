@@ -7,9 +7,13 @@ What has no place there is refused with the field's path, so that nothing is los
 import copy
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from bes_api.quantities import format_duration
 
 Schema = dict[str, Any]
 
@@ -46,9 +50,15 @@ class UnplaceableError(ValueError):
 
 def structural_schema(form: type[BaseModel], *, defaults: bool = True) -> Schema:
     """The schema of ``form``, by alias; ``defaults`` False: nothing is filled in. Raises UnplaceableError."""
-    whole = form.model_json_schema(by_alias=True)
+    whole = form.model_json_schema(by_alias=True, schema_generator=_Generator)
     definitions = whole.pop("$defs", {})
     return _Writer(definitions, defaults).schema(whole, "")
+
+
+class _Generator(GenerateJsonSchema):
+    def encode_default(self, dft: Any) -> Any:
+        """A default as the resource writes it; pydantic would write durations as ISO 8601 does."""
+        return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
 
 class _Writer:
