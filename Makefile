@@ -7,7 +7,7 @@ ENVIRONMENT = $(or $(PYTHON),$(error Python 3.11 or newer is not on the PATH; na
 	requirements/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-cluster lint bench results .venv .venv-training .venv-bench .venv-engine prometheus kubernetes faults fuzz soak
+.PHONY: help demo test test-quick test-cluster lint bench results .venv .venv-training .venv-bench .venv-engine prometheus kubernetes cluster-packages faults fuzz soak
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -48,6 +48,9 @@ results: .venv ## every recorded claim as one table, what falls short on top; pa
 
 prometheus: ## fetch a Prometheus into the user's cache, without root, unless there is one
 	@$(or $(PYTHON),python3) requirements/prometheus.py
+
+cluster-packages: ## install containerd, buildah and what else a native cluster needs of Debian, unless there; needs root
+	@$(or $(PYTHON),python3) requirements/cluster_packages.py
 
 kubernetes: ## build Kubernetes, etcd, CoreDNS, Helm and kubeconform into the user's cache, unless they are there; needs Go
 	@$(or $(PYTHON),python3) requirements/kubernetes.py > /dev/null

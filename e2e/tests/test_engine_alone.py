@@ -1,9 +1,10 @@
 """`python -m bes_lab.engine FILE --model NAME`: one replica of one model on a GPU of its own, as a pod runs it."""
 
+import contextlib
+import http.client
 import signal
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,9 @@ def test_the_image_s_command_serves_that_one_model_and_ends_on_sigterm(paper: Sc
         assert engine.stdout is not None
         said = engine.stdout.readline()
         url = next(word for word in said.split() if word.startswith("http://"))
-        with urllib.request.urlopen(f"{url}/v1/models", timeout=10) as answer:
-            assert name in answer.read().decode()
+        with contextlib.closing(http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)) as asking:
+            asking.request("GET", "/v1/models")
+            assert name in asking.getresponse().read().decode()
         engine.send_signal(signal.SIGTERM)
         assert engine.communicate(timeout=30) == ("", None)
         assert engine.returncode == 0

@@ -54,7 +54,9 @@ LISTINGS: Mapping[str, Listing] = {
     "replay": Listing("replay a trace against a URL, open loop", "lab"),
     "profile": Listing("measure a running engine and fit its latency profile", "lab"),
     "router": Listing("route requests to the engines of one service", "router"),
+    "operator": Listing("make BestEffortServices real on Kubernetes", "operator"),
     "engine": Listing("emulate one GPU with every engine placed on it", "lab"),
+    "cluster": Listing("a Kubernetes on this machine to try it on", "lab"),
     "bench": Listing("measure router, decisions, simulator and learners", "lab"),
 }
 

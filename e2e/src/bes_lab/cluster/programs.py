@@ -15,7 +15,7 @@ SYSTEM_PLACES = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
 BUILT = frozenset(
     {
         *("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"),
-        *("coredns", "helm", "kubeconform"),
+        *("coredns", "helm", "kubeconform", "pause"),
     }
 )
 """Only ever taken from what `make kubernetes` built: the system's may be years older."""
@@ -63,3 +63,23 @@ class Programs:
 def the_programs() -> Programs:
     """The programs of this checkout."""
     return Programs(built_folders())
+
+
+def output(*command: str | Path, stdin: str | None = None, seconds: float = 120.0) -> str:
+    """Run a program to its end; what it said. Raises ClusterError with what it complained about."""
+    said = " ".join(map(str, command))
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise ClusterError(f"`{said}` did not end within {seconds:g} s") from None
+    if done.returncode:
+        raise ClusterError(f"`{said}` failed: {(done.stderr or done.stdout).strip()[-600:]}")
+    return done.stdout
+
+
+def succeeds(*command: str | Path, seconds: float = 20.0) -> bool:
+    """Whether a program ends well; nothing is said."""
+    try:
+        return subprocess.run(command, capture_output=True, timeout=seconds, check=False).returncode == 0
+    except (subprocess.TimeoutExpired, OSError):
+        return False
