@@ -10,14 +10,18 @@ BestEffortError
     │   ├── Busy                    429: asked to wait, with for how long
     │   ├── Unavailable             5xx, or no connection
     │   └── TimedOut                no answer in time: done or not, nobody knows
+    ├── NameTaken                   objects with children's names are somebody else's
     ├── NotLeading                  a write was asked for when this operator may not write (any more)
     └── Refusal                     the service asks for what cannot be had; a condition says which, and the mend
 
 "Not found" while reading is None, and while deleting it is done.
 """
 
+from collections.abc import Sequence
+
 from bes_api.errors import BestEffortError
 from bes_api.service_status import Reason
+from bes_operator.manifest import Key
 
 
 class OperatorError(BestEffortError):
@@ -66,6 +70,14 @@ class Unavailable(ClusterError):  # noqa: N818 - as above
 
 class TimedOut(ClusterError):  # noqa: N818 - as above
     """No answer in time."""
+
+
+class NameTaken(OperatorError):  # noqa: N818 - as above
+    """See the tree."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self.keys = tuple(keys)
+        super().__init__(f"not made by this operator, and therefore left alone: {', '.join(map(str, keys))}")
 
 
 class NotLeading(OperatorError):  # noqa: N818 - as above

@@ -86,10 +86,10 @@ class Observed:
         return services
 
     def saw(self, manifest: Manifest, gone: bool = False) -> bool:
-        """Take in an event or the answer to an own write. False: older than what is known, and passed over."""
+        """Take in an event or the answer to an own write. False: no newer than what is known, and passed over."""
         key = key_of(manifest)
         known = self._objects.get(key)
-        if known is not None and _is_older(manifest, known):
+        if known is not None and (_is_older(manifest, known) or (not gone and _version(manifest) == _version(known))):
             return False
         if gone and known is not None and known["metadata"]["uid"] != manifest["metadata"]["uid"]:
             return False
