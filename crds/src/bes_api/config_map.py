@@ -44,10 +44,18 @@ def data_digest(data: Mapping[str, bytes]) -> str:
 
 
 def data_of(files: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
-    """``data`` and ``binaryData`` of a ConfigMap with these files; JSON can be read there as it is."""
-    text = {name: content.decode() for name, content in sorted(files.items()) if name.endswith(".json")}
+    """``data`` and ``binaryData`` of a ConfigMap with these files; what is text can be read there as it is."""
+    text = {name: read for name, content in sorted(files.items()) if (read := _as_text(content)) is not None}
     packed = {name: base64.b64encode(content).decode() for name, content in sorted(files.items()) if name not in text}
     return {key: values for key, values in (("data", text), ("binaryData", packed)) if values}
+
+
+def _as_text(content: bytes) -> str | None:
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
 
 
 def files_in(config_map: Mapping[str, Any]) -> dict[str, bytes]:

@@ -147,10 +147,10 @@ def _load_figures(seen: Seen) -> Verdict:
     for complaint in _complaints(seen):
         if complaint.condition is ConditionType.LOAD_FIGURES:
             return Verdict(_FALSE, complaint.reason, complaint.message)
-    told = [status for _, status in fresh_routers(seen) if status.load.listed > 0]
+    told = [status for _, status in fresh_routers(seen) if status.backends_ready > 0]
     if not told:
         return Verdict(_UNKNOWN, Reason.ROUTERS_UNREACHABLE, "no router with engines has said anything lately")
-    lacking = [status.load for status in told if status.load.known < status.load.listed]
+    lacking = [status.load for status in told if status.load.known < status.backends_ready]  # others may still load
     if not lacking:
         return Verdict(_TRUE, Reason.FIGURES_FRESH, "routers know the load of every engine")
     worst = min(lacking, key=lambda load: load.known)
@@ -161,7 +161,7 @@ def _load_figures(seen: Seen) -> Verdict:
 
 
 def _usual_cause(source: str) -> str:
-    if source == "Prometheus":
+    if source == "prometheus":
         return f"Prometheus has none that are fresh; {SCRAPE}"
     return "engines' metrics pages do not answer in time"
 

@@ -1,9 +1,8 @@
 """ConfigMaps as the folders that pods see: configuration, scenario, chat templates, and the policies' folders."""
 
-import base64
 from collections.abc import Mapping
-from typing import Any
 
+from bes_api.config_map import data_of
 from bes_operator.desired.child import child
 from bes_operator.desired.request import Desired
 from bes_operator.labels import Component
@@ -12,19 +11,8 @@ from bes_operator.names import active_name, candidate_name
 
 
 def config_map(request: Desired, name: str, component: Component, files: Mapping[str, bytes]) -> Manifest:
-    """A ConfigMap that a pod sees as ``files``; what is no text goes to ``binaryData``."""
-    text: dict[str, str] = {}
-    binary: dict[str, str] = {}
-    for key, content in sorted(files.items()):
-        written = _as_text(content)
-        if written is None:
-            binary[key] = base64.b64encode(content).decode()
-        else:
-            text[key] = written
-    body: dict[str, Any] = {"data": text} if text else {}
-    if binary:
-        body["binaryData"] = binary
-    return child(request, "ConfigMap", name, component) | body
+    """A ConfigMap that a pod sees as ``files``."""
+    return child(request, "ConfigMap", name, component) | data_of(files)
 
 
 def policy_objects(request: Desired) -> tuple[Manifest, ...]:
@@ -34,11 +22,3 @@ def policy_objects(request: Desired) -> tuple[Manifest, ...]:
         config_map(request, active_name(service), Component.POLICY, policy.active),
         config_map(request, candidate_name(service), Component.POLICY, policy.candidate),
     )
-
-
-def _as_text(content: bytes) -> str | None:
-    try:
-        text = content.decode()
-    except UnicodeDecodeError:
-        return None
-    return None if "\0" in text else text

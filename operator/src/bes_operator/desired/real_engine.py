@@ -53,8 +53,8 @@ def chat_template_objects(request: Desired) -> tuple[Manifest, ...]:
     """One ConfigMap with every form of the template that an engine of the service mounts; none if none does."""
     spec = request.service.spec
     types = {engine_of(spec, model).type for model in spec.models if brings_no_template(model.model_id)}
-    programs = [facts.program for kind in sorted(types) if (facts := ENGINES[kind]).program is not None]
-    files = {each.chat_template.name: each.chat_template.content().encode() for each in programs if each is not None}
+    templates = [program.chat_template for kind in sorted(types) if (program := ENGINES[kind].program) is not None]
+    files = {template.name: template.content().encode() for template in templates}
     if not files:
         return ()
     return (config_map(request, chat_template_name(request.service.name), Component.ENGINE, files),)
