@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import logging
+import random
 import signal
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -14,11 +15,13 @@ from bes_operator.cluster import ApiServer, Cluster, connect
 from bes_operator.handlers import watch
 from bes_operator.health import HealthServer
 from bes_operator.leader import Fenced, Leader
+from bes_operator.manifest import Manifest
 from bes_operator.metrics import Metrics
 from bes_operator.operation import Operation, Saw
 from bes_operator.queue import Depth
 from bes_operator.settings import OperatorSettings
 from bes_operator.settings_sources import configure, settings_from
+from bes_operator.supervisor import supervise
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class Process:
         self._leader = Leader(api, settings.namespace, settings.leadership, _now)
         self._operation: Operation | None = None
         metrics.watch(self._depth, self._leads, self._services, self._trainings_waiting)
+        metrics.tell_conditions(self._stored)
         self._health = HealthServer(metrics, {"everything has been listed": self._synced_if_leading})
 
     async def run(self) -> None:
@@ -54,14 +58,17 @@ class Process:
             await self._health.close()
 
     async def _lead(self, cluster: Cluster) -> None:
-        async def watching(saw: Saw, stop: asyncio.Event) -> None:
-            await watch(self._settings, self._api.credentials, saw, stop)
-
-        self._operation = Operation(cluster, self._settings, self._metrics, watching, _now)
+        self._operation = Operation(cluster, self._settings, self._metrics, self._watch, _now)
         try:
             await self._operation.run()
         finally:
             self._operation = None
+
+    async def _watch(self, saw: Saw, begun_anew: Callable[[], None]) -> None:
+        async def body(stop: asyncio.Event) -> None:
+            await watch(self._settings, self._api.credentials, saw, stop)
+
+        await supervise("watch", body, self._settings.backoff, random.Random(), begun_anew)
 
     def _leads(self) -> bool:
         return self._leader.leads() if self._settings.leadership.enabled else self._operation is not None
@@ -74,6 +81,9 @@ class Process:
 
     def _services(self) -> int:
         return 0 if self._operation is None else self._operation.services()
+
+    def _stored(self) -> tuple[Manifest, ...]:
+        return () if self._operation is None else self._operation.stored()
 
     def _trainings_waiting(self) -> int:
         return 0 if self._operation is None else self._operation.trainings_waiting()

@@ -18,14 +18,13 @@ from bes_operator.queue import Depth, WorkQueue, delay_after
 from bes_operator.reconcile import Reconciler, Surroundings
 from bes_operator.routers import Routers
 from bes_operator.settings import OperatorSettings
-from bes_operator.supervisor import supervise
 from bes_operator.view import targets, trainings_waiting
 
 _log = logging.getLogger(__name__)
 _COLLECT_SECONDS = 1.0
 Saw = Callable[[Manifest, str | None], None]
-Watch = Callable[[Saw, asyncio.Event], Coroutine[None, None, None]]
-"""Tells what it sees until the event is set; runs in a thread and event loop of its own, and may end at any time."""
+Watch = Callable[[Saw, Callable[[], None]], Coroutine[None, None, None]]
+"""Tells for ever, from any thread, what it sees, and when it had to begin anew."""
 
 
 class Operation:
@@ -71,6 +70,11 @@ class Operation:
         """How many there are."""
         return len(self._observed.services())
 
+    def stored(self) -> tuple[Manifest, ...]:
+        """The services as last seen."""
+        found = (self._observed.get(key) for key in self._observed.services())
+        return tuple(service for service in found if service is not None)
+
     def trainings_waiting(self) -> int:
         """How many training Jobs wait for their turn."""
         return trainings_waiting(self._observed)
@@ -82,22 +86,25 @@ class Operation:
         self._add_all()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._queue.run())
-            group.create_task(self._supervised_watch())
+            group.create_task(self._watching())
             group.create_task(self._list_what_is_wanted())
             group.create_task(self._resync())
             group.create_task(self._routers.run())
 
-    async def _supervised_watch(self) -> None:
+    async def _watching(self) -> None:
         here = asyncio.get_running_loop()
 
         def saw(manifest: Manifest, kind: str | None) -> None:
             here.call_soon_threadsafe(self._saw, manifest, kind)
 
-        def begun_again() -> None:
+        def begun_anew() -> None:
             self._metrics.watch_restarts.inc()
             self._want(*OBSERVED_KINDS)
 
-        await supervise("watch", lambda stop: self._watch(saw, stop), self._settings.backoff, self._chance, begun_again)
+        def begun() -> None:
+            here.call_soon_threadsafe(begun_anew)
+
+        await self._watch(saw, begun)
 
     def _saw(self, manifest: Manifest, event: str | None) -> None:
         if event is None:  # the watch has begun anew, and never says what vanished meanwhile
