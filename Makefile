@@ -7,7 +7,7 @@ ENVIRONMENT = $(or $(PYTHON),$(error Python 3.11 or newer is not on the PATH; na
 	requirements/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-cluster lint bench results .venv .venv-training .venv-bench .venv-engine prometheus kubernetes cluster-packages faults fuzz soak
+.PHONY: help demo test test-quick test-cluster lint bench results .venv .venv-training .venv-bench .venv-engine prometheus resource kubernetes cluster-packages faults fuzz soak
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,6 +45,14 @@ soak: .venv prometheus ## one router under load with a fault every 10 s for SOAK
 results: .venv ## every recorded claim as one table, what falls short on top; pages that quote them are rewritten
 	.venv/bin/python -m bes_lab.pages
 	.venv/bin/python -m bes_lab.results
+
+resource: .venv ## rewrite the resource's schema and page from its types
+	@mkdir -p build
+	.venv/bin/python -m bes_api.crd > build/crd.yaml
+	.venv/bin/python -m bes_api.resource_page > build/resource.md
+	cp build/crd.yaml crds/besteffortservices.yaml
+	cp build/crd.yaml charts/best-effort-serving/files/besteffortservices.yaml
+	cp build/resource.md docs/resource.md
 
 prometheus: ## fetch a Prometheus into the user's cache, without root, unless there is one
 	@$(or $(PYTHON),python3) requirements/prometheus.py

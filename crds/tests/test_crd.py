@@ -4,15 +4,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import given, settings
 from service_samples import Data, parsed, services
 
 from bes_api.crd import MAX_BYTES, as_yaml, definition, node_at, resource_schema
+from bes_api.resource_page import page
 from bes_api.rules import RULES
 from bes_api.structural_schema import Schema
 
 COMMITTED = Path(__file__).parents[1] / "besteffortservices.yaml"
+CHARTS = Path(__file__).parents[2] / "charts" / "best-effort-serving" / "files" / COMMITTED.name
+PAGE = Path(__file__).parents[2] / "docs" / "resource.md"
 SCHEMA = resource_schema()
 
 
@@ -50,10 +54,12 @@ def defaulted(value: Any, schema: Schema) -> Any:
 
 
 def test_the_committed_file_is_what_the_types_say_now() -> None:
-    assert COMMITTED.read_text(encoding="utf-8") == as_yaml(), (
-        "run: python -m bes_api.crd > crds/besteffortservices.yaml"
-    )
+    assert COMMITTED.read_text(encoding="utf-8") == as_yaml(), "run: make resource"
     assert yaml.safe_load(COMMITTED.read_text(encoding="utf-8")) == definition()
+
+
+def test_the_page_of_the_resource_is_what_the_types_say_now() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: make resource"
 
 
 def test_it_is_small_enough_for_a_client_side_apply() -> None:

@@ -1,6 +1,6 @@
 """The CustomResourceDefinition of `BestEffortService`, made from the types and the table of rules.
 
-`python -m bes_api.crd` writes it as YAML; what lies in the repository is that output, and a test compares them.
+`make resource` writes it as YAML; what lies in the repository is that output, and a test compares them.
 """
 
 import sys
@@ -85,7 +85,7 @@ def definition() -> dict[str, Any]:
 def as_yaml() -> str:
     """The file that lies in the repository."""
     text = yaml.dump(definition(), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
-    return "# Made by `python -m bes_api.crd` from bes_api; do not edit.\n" + text
+    return "# Made by `make resource` from bes_api; do not edit.\n" + text
 
 
 def node_at(schema: Schema, path: str) -> Schema:

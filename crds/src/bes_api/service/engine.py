@@ -51,10 +51,7 @@ class SecretReference(Part):
 
 
 class Engine(Part):
-    """The engine of every model, or of one. A model's engine overrides the service's member by member (of pod: too).
-
-    Image and args are inherited only by a model whose engine has the same type.
-    """
+    """The engine of every model, or of one; `resolved_engine` says how the second overrides the first."""
 
     type: EngineType | None = None
     """The program that serves; a model without one has the service's."""

@@ -86,7 +86,8 @@ class Model(Part):
     profile: Profile | None = None
     """Latency; absent: the preset of modelID."""
     engine: Engine | None = None
-    """What differs from the service's engine."""
+    """What differs from the service's engine, member by member (of pod: too). Image and args are inherited only where
+    the type is the same, volumes and volumeMounts only together."""
 
     @property
     def max_replicas(self) -> int:
