@@ -20,7 +20,7 @@ from bes_lab.local.children import Child, Children
 
 ETCD, API_SERVER, CONTROLLER_MANAGER = "etcd", "kube-apiserver", "kube-controller-manager"
 NEEDED = (ETCD, API_SERVER, CONTROLLER_MANAGER, "kubectl", "openssl")
-READY_SECONDS = 120.0
+READY_SECONDS = 300.0
 LOOPBACK = "127.0.0.1"
 _SERVICES = "10.96.0.0/16"
 

@@ -44,7 +44,7 @@ NEEDED = (
     *("containerd", "ctr", "runc", "iptables", "conntrack", "ip", "sysctl", "nsenter", "unshare", "setsid", "mount"),
     *("umount", "mountpoint", "findmnt"),
 )
-READY_SECONDS = 180.0
+READY_SECONDS = 300.0
 _STORE, _PEERS = "http://127.0.0.1:12379", "http://127.0.0.1:12380"
 Say = Callable[[str], None]
 
