@@ -14,7 +14,7 @@ from bes_lab.errors import TargetError
 NAME = "prometheus"
 RETENTION = "30m"
 MAX_SCRAPE_TIMEOUT_SECONDS = 1.0
-_LISTENS = re.compile(r'msg="Listening on" address=\S+:(\d+)$', re.MULTILINE)
+_LISTENS = re.compile(r'msg="Listening on".* address=\S+:(\d+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True)
