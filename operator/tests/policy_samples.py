@@ -73,6 +73,7 @@ def passport(scenario: Scenario, content: bytes, **changes: Any) -> Passport:
         "tuned_rules": {
             "PricedGated/Bunched": TunedRule(placement=Placement.BUNCHED, parameters=(1.0, 2.0, 3.0)),
             "Threshold/LeastLoaded": TunedRule(parameters=(9.0,)),
+            "Static(opt-1.3b)/Bunched": TunedRule(placement=Placement.BUNCHED, parameters=(55.0, 1.0)),
         },
         "training": TrainingSummary(learner="Evolution", decisions=1000, seconds=1.0, seed=1),
     }

@@ -103,6 +103,7 @@ def test_the_comparator_is_the_best_on_validation_though_another_does_better_in_
     [
         (COMPARATOR, PricedPolicy(parameters=(1.0, 2.0, 3.0), placement=Placement.BUNCHED)),
         ("Threshold/LeastLoaded (tuned)", ThresholdPolicy(parameters=(9.0,))),
+        ("Static(opt-1.3b)/Bunched (tuned)", StaticPolicy(model="opt-1.3b", placement=Placement.BUNCHED, gate=55.0)),
         ("DeadlineAware", DeadlineAwarePolicy()),
         ("Static(opt-1.3b)", StaticPolicy(model="opt-1.3b")),
         ("Static(opt-1.3b)/Bunched", StaticPolicy(model="opt-1.3b", placement=Placement.BUNCHED)),

@@ -37,6 +37,8 @@ class StaticPolicy(Frozen):
     type: Literal["Static"] = "Static"
     model: str
     placement: Placement = Placement.LEAST_LOADED
+    gate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Requests per second at the whole service from which placement Bunched bunches."""
 
 
 class DeadlineAwarePolicy(Frozen):

@@ -86,7 +86,8 @@ def rule_policy(name: str, passport: Passport) -> RulePolicy:
         raise ArtifactMisfitError(f"its passport does not say how the rule {plain!r} was tuned; train again")
     if (static := _STATIC.fullmatch(plain)) is not None:
         placement = tuned.placement if name != plain else _placement(static["placement"])
-        return StaticPolicy(model=static["model"], placement=placement)
+        gate = max(0.0, tuned.parameters[0]) if tuned.parameters else 0.0
+        return StaticPolicy(model=static["model"], placement=placement, gate=gate)
     kind = next((kind for kind in KINDS if plain.startswith(kind)), None)
     if kind is None:
         raise ArtifactMisfitError(f"its report knows a rule {plain!r}, which is none of this release; train again")

@@ -71,16 +71,17 @@ def load_policy(
         case StaticPolicy():
             model = [each.name for each in scenario.models].index(choice.model)
             name = f"Static({choice.model})"
-            return policies.RulePolicy(name, catalogue, rules.STATIC, PLACEMENTS[choice.placement], (0.0, model))
+            parameters = (choice.gate, float(model))
+            return policies.RulePolicy(name, catalogue, rules.STATIC, PLACEMENTS[choice.placement], parameters)
         case DeadlineAwarePolicy() | PricedPolicy() | ThresholdPolicy():
             kind = KINDS[choice.type]
             defaults = default_parameters(catalogue, kind)
-            parameters = choice.parameters or defaults
-            if len(parameters) != len(defaults):
+            stated = choice.parameters or defaults
+            if len(stated) != len(defaults):
                 raise ArtifactMisfitError(
-                    f"{choice.type} takes {len(defaults)} parameters for this service, not {len(parameters)}"
+                    f"{choice.type} takes {len(defaults)} parameters for this service, not {len(stated)}"
                 )
-            return policies.RulePolicy(choice.type, catalogue, kind, PLACEMENTS[choice.placement], parameters)
+            return policies.RulePolicy(choice.type, catalogue, kind, PLACEMENTS[choice.placement], stated)
 
 
 def learned_policy(artifact: Artifact, scenario: Scenario, catalogue: Catalogue) -> Policy:
