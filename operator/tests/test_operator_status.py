@@ -164,6 +164,10 @@ TABLE: dict[str, tuple[Seen, dict[ConditionType, tuple[str, Reason]]]] = {
         with_router(load={"source": "direct", "known": 3, "listed": 4, "share": 1.0}),
         {FIGURES: ("False", Reason.FIGURES_OLD)},
     ),
+    "a router that has just started knows no figure": (
+        with_router(load={"source": "prometheus", "known": 0, "listed": 4, "share": 1.0}, uptime_seconds=10.0),
+        {FIGURES: ("Unknown", Reason.ROUTERS_UNREACHABLE)},
+    ),
     "an engine that loads has no figures": (
         with_router(load={"source": "direct", "known": 3, "listed": 4, "share": 1.0}, backends_ready=3),
         {},
@@ -297,7 +301,7 @@ EVENTS: dict[str, tuple[Seen | None, Seen, list[tuple[str, str]]]] = {
     "a pod is not ready": (seen(), rolled(SMALL, availableReplicas=1), []),
     "a new service has no router yet": (None, TABLE["no router is ready"][0], [("Normal", "Ready")]),
     "the routers went": (seen(), TABLE["no router is ready"][0], [("Warning", "NoRouter")]),
-    "the routers came back": (TABLE["no router is ready"][0], seen(), [("Normal", "Available")]),
+    "the routers came back": (TABLE["no router is ready"][0], seen(), [("Normal", "Serving")]),
     "a name is taken": (seen(), TABLE["a name is taken"][0], [("Warning", "NameTaken")]),
     "a new service's name is taken": (None, TABLE["a name is taken"][0], [("Warning", "NameTaken")]),
     "it stalls for another reason": (
@@ -311,8 +315,11 @@ EVENTS: dict[str, tuple[Seen | None, Seen, list[tuple[str, str]]]] = {
         [("Normal", "NotStalled"), ("Normal", "Ready")],
     ),
     "figures went": (seen(), TABLE["no figure is known"][0], [("Warning", "FiguresAbsent")]),
-    "figures came back": (TABLE["no figure is known"][0], seen(), [("Normal", "LoadFigures")]),
+    "figures came back": (TABLE["no figure is known"][0], seen(), [("Normal", "FiguresFresh")]),
     "nobody can say of figures": (seen(), TABLE["no router has said anything lately"][0], []),
+    "some figures are old for a moment": (seen(), TABLE["some figures are old"][0], []),
+    "and are fresh again": (TABLE["some figures are old"][0], seen(), []),
+    "a new service has no engines yet": (None, TABLE["no engine is ready"][0], [("Normal", "Ready")]),
     "a model went": (seen(), TABLE["one model has no engine"][0], [("Warning", "ModelDown")]),
     "a model came back": (TABLE["one model has no engine"][0], seen(), [("Normal", "FullQuality")]),
 }

@@ -13,6 +13,8 @@ from bes_operator.manifest import Key, Manifest, key_of
 from bes_operator.names import engine_name, router_name
 from bes_operator.seen import Seen
 
+YOUNG_SECONDS = 60.0
+"""A router that has just started need not know any figure yet."""
 FRESH_POLLS = 3
 """A router that has said nothing for so many polls is out of reach."""
 PAUSED = "nothing is applied while the annotation besteffort.dev/paused is there: remove it"
@@ -86,7 +88,7 @@ def _stalled(seen: Seen) -> Verdict:
         if stuck is not None:
             message = f"{_said(seen, key)}: {stuck}; look at its pods (kubectl describe)"
             return Verdict(_TRUE, Reason.PROGRESS_DEADLINE_EXCEEDED, message)
-    return Verdict(_FALSE, Reason.NOT_STALLED)
+    return Verdict(_FALSE, Reason.NOT_STALLED, "nothing waits for a person")
 
 
 def _waits(seen: Seen) -> Verdict | None:
@@ -147,10 +149,11 @@ def _load_figures(seen: Seen) -> Verdict:
     for complaint in _complaints(seen):
         if complaint.condition is ConditionType.LOAD_FIGURES:
             return Verdict(_FALSE, complaint.reason, complaint.message)
-    told = [status for _, status in fresh_routers(seen) if status.backends_ready > 0]
+    asked = [status for _, status in fresh_routers(seen) if status.backends_ready > 0]
+    told = [status for status in asked if not _lacks_figures(status) or status.uptime_seconds > YOUNG_SECONDS]
     if not told:
         return Verdict(_UNKNOWN, Reason.ROUTERS_UNREACHABLE, "no router with engines has said anything lately")
-    lacking = [status.load for status in told if status.load.known < status.backends_ready]  # others may still load
+    lacking = [status.load for status in told if _lacks_figures(status)]
     if not lacking:
         return Verdict(_TRUE, Reason.FIGURES_FRESH, "routers know the load of every engine")
     worst = min(lacking, key=lambda load: load.known)
@@ -158,6 +161,11 @@ def _load_figures(seen: Seen) -> Verdict:
     if worst.known == 0:
         return Verdict(_FALSE, Reason.FIGURES_ABSENT, f"no load figures: {why}; decisions rest on own counts alone")
     return Verdict(_FALSE, Reason.FIGURES_OLD, f"some engines' load figures are old or absent: {why}")
+
+
+def _lacks_figures(status: RouterStatus) -> bool:
+    """Engines that are not ready may still load; nobody asks them."""
+    return status.load.known < status.backends_ready
 
 
 def _usual_cause(source: str) -> str:
@@ -178,7 +186,7 @@ def _quality_reduced(seen: Seen) -> Verdict:
             return Verdict(
                 _TRUE, Reason.FALLBACK, f"router {name} decides by the fallback rule: {status.policy.problem}"
             )
-    return Verdict(_FALSE, Reason.FULL_QUALITY)
+    return Verdict(_FALSE, Reason.FULL_QUALITY, "every model has ready engines")
 
 
 def fresh_routers(seen: Seen) -> Iterator[tuple[str, RouterStatus]]:

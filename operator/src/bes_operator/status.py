@@ -1,5 +1,6 @@
 """From everything that was seen of a service to its status, and to what of a change a person would want to hear."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from bes_api.conditions import Condition, ConditionStatus, ConditionType, Reason
@@ -13,13 +14,15 @@ from bes_operator.manifest import Key
 from bes_operator.names import engine_name, router_name
 from bes_operator.seen import Seen
 
-_TOLD: tuple[tuple[ConditionType, ConditionStatus], ...] = (
-    (ConditionType.AVAILABLE, ConditionStatus.FALSE),
-    (ConditionType.STALLED, ConditionStatus.TRUE),
-    (ConditionType.LOAD_FIGURES, ConditionStatus.FALSE),
-    (ConditionType.QUALITY_REDUCED, ConditionStatus.TRUE),
-)
+_TOLD: Mapping[ConditionType, ConditionStatus] = {
+    ConditionType.AVAILABLE: ConditionStatus.FALSE,
+    ConditionType.STALLED: ConditionStatus.TRUE,
+    ConditionType.LOAD_FIGURES: ConditionStatus.FALSE,
+    ConditionType.QUALITY_REDUCED: ConditionStatus.TRUE,
+}
 """Conditions of which a person hears, and when they are bad. The policy's way has events of its own."""
+_BAD_AT_FIRST = frozenset({ConditionType.AVAILABLE, ConditionType.QUALITY_REDUCED})
+"""A service that has just been made has no engines yet."""
 
 
 def status_of(seen: Seen) -> ServiceStatus:
@@ -55,25 +58,29 @@ def begun(previous: ServiceStatus, generation: int, now: datetime) -> ServiceSta
 
 def events_of(before: ServiceStatus, after: ServiceStatus) -> tuple[Event, ...]:
     """Events of a change: something went bad, for another reason than before, or well again. Nothing new, no event."""
-    events = []
-    for kind, bad in _TOLD:
-        old, new = before.condition(kind), after.condition(kind)
-        if new is None:
-            continue
-        was_bad = old is not None and old.status is bad
-        if new.status is bad and (not was_bad or (old is not None and old.reason != new.reason)):
-            if kind is not ConditionType.AVAILABLE or old is not None:  # what has just been made is not yet available
-                events.append(Event("Warning", new.reason, new.message))
-        elif was_bad and new.status is not bad and new.status is not ConditionStatus.UNKNOWN:
-            events.append(Event("Normal", str(kind) if bad is ConditionStatus.FALSE else new.reason, _relief(new)))
+    events = [event for kind in _TOLD if (event := _told(kind, before.condition(kind), after.condition(kind)))]
     old, new = before.condition(ConditionType.READY), after.condition(ConditionType.READY)
     if new is not None and new.status is ConditionStatus.TRUE and (old is None or old.status is not new.status):
         events.append(Event("Normal", "Ready", new.message))
     return tuple(events)
 
 
-def _relief(condition: Condition) -> str:
-    return condition.message or f"{condition.type} is {condition.status} again"
+def _told(kind: ConditionType, old: Condition | None, new: Condition | None) -> Event | None:
+    if new is None:
+        return None
+    if _is_bad(kind, new):
+        if old is None and kind in _BAD_AT_FIRST:
+            return None
+        again = _is_bad(kind, old) and old is not None and old.reason == new.reason
+        return None if again else Event("Warning", new.reason, new.message)
+    if _is_bad(kind, old) and new.status is not ConditionStatus.UNKNOWN:
+        return Event("Normal", new.reason, new.message)
+    return None
+
+
+def _is_bad(kind: ConditionType, condition: Condition | None) -> bool:
+    """Figures that are old for a moment, while engines come and go, are nothing to be told."""
+    return condition is not None and condition.status is _TOLD[kind] and condition.reason != Reason.FIGURES_OLD
 
 
 def _all(seen: Seen) -> dict[ConditionType, Verdict]:

@@ -34,7 +34,7 @@ def emulated_engine_part(request: Desired, model: Model, engine: ResolvedEngine,
     volume, mount = folder("scenario", {"configMap": {"name": scenario_name(request.service.name)}}, FOLDER)
     container: dict[str, Any] = {
         **own_image(engine.image or images.engine, images),
-        "command": ["python3", "-m", "bes_lab.engine"],
+        "command": ["python", "-m", "bes_lab.engine"],
         "args": [f"{FOLDER}/{FILE}", "--model", model.name, "--host", "0.0.0.0", "--port", str(PORT), *engine.args],  # noqa: S104 - routers reach a pod by its address
         "volumeMounts": [mount],
         "startupProbe": http_probe(Probe(health, period_seconds=1, failures=START_SECONDS), HTTP),

@@ -102,7 +102,7 @@ def _template(request: Desired, load: LoadPart) -> dict[str, Any]:
                 {
                     "name": "router",
                     **own_image(settings.images.router, settings.images),
-                    "command": ["python3", "-m", "bes_router"],
+                    "command": ["python", "-m", "bes_router"],
                     "args": _arguments(),
                     "ports": [
                         {"name": HTTP, "containerPort": CLIENT_PORT, "protocol": "TCP"},
