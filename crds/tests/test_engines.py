@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,7 +19,7 @@ RECORDED = {
 }
 
 
-def recorded(engine: EngineType) -> dict[str, object]:
+def recorded(engine: EngineType) -> dict[str, Any]:
     path = Path(__file__).parent / "data" / "engines" / RECORDED[engine]
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
 
@@ -45,12 +46,12 @@ def test_the_image_is_the_one_that_the_recorded_documentation_names(facts: Engin
 
 def test_metric_names_stand_in_the_recorded_documentation(facts: EngineFacts) -> None:
     metrics = recorded(facts.type)["metrics"]
-    assert set(facts.metrics.in_flight) <= set(metrics["gauges"])  # type: ignore[index]
-    assert facts.metrics.finished in metrics["counters"]  # type: ignore[index]
+    assert set(facts.metrics.in_flight) <= set(metrics["gauges"])
+    assert facts.metrics.finished in metrics["counters"]
 
 
 def test_every_recorded_error_has_the_status_and_type_of_the_facts(facts: EngineFacts) -> None:
-    answers = [answer for answer in recorded(facts.type)["answers"] if "case" in answer]  # type: ignore[attr-defined]
+    answers = [answer for answer in recorded(facts.type)["answers"] if "case" in answer]
     assert {Case(answer["case"]) for answer in answers} >= {Case.INVALID, Case.TOO_LONG, Case.UNHEALTHY}
     for answer in answers:
         stated = facts.errors.answers[Case(answer["case"])]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab_http import WAIT_SECONDS
 
 from bes_lab.local.children import bes
 
@@ -37,11 +38,11 @@ def port(tmp_path: Path) -> Iterator[int]:
         yield int(found[1])
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=15)
+        process.communicate(timeout=WAIT_SECONDS)
 
 
 def ask(port: int, path: str, body: dict[str, Any] | None = None, **fields: str) -> tuple[Any, dict[str, str]]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
     try:
         headers = {name.replace("_", "-"): value for name, value in fields.items()}
         connection.request("GET" if body is None else "POST", path, None if body is None else json.dumps(body), headers)

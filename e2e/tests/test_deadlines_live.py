@@ -4,23 +4,36 @@ import json
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from lab_http import ask, complete
+from lab_http import WAIT_SECONDS, ask, soon
 
 from bes_lab.local.children import bes
 
 PAPER = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
 WITHIN = "deadline: {hard: {within: 600ms}"
-LONG = 100  # tokens: over a second at the largest model, the first one long before the deadline
+DEADLINE = 0.6
+LONG = 100
+"""Tokens: over a second at the largest model."""
+FOR_EVER = 1900
+"""Tokens: over 200 s at a tenth of its speed, far longer than this test waits for anything."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Of clients, of admins, and of the engine of the largest model."""
+
+    client: int
+    admin: int
+    engine: int
 
 
 @pytest.fixture
-def ports(tmp_path: Path) -> Iterator[tuple[int, int]]:
-    """Ports of clients and admins. lambada's deadline looks at the first token, piqa aborts what misses its own."""
+def ports(tmp_path: Path) -> Iterator[Ports]:
+    """On one GPU. lambada's deadline looks at the first token, piqa aborts what misses its own."""
     text = re.sub(r"(gpus|replicas): 4", r"\1: 1", PAPER.read_text(encoding="utf-8"))
     text = text.replace("\n  router:\n", "\n  router:\n    clients: {pinModel: true}\n")
     text = text.replace(f"lambada\n    {WITHIN}", f"lambada\n    {WITHIN}, measure: FirstToken")
@@ -40,10 +53,13 @@ def ports(tmp_path: Path) -> Iterator[tuple[int, int]]:
         client, admin = (re.search(rf"{word} +(?:at )?http://127.0.0.1:([0-9]+)", said) for word in ("ready", "admin"))
         assert client is not None, said
         assert admin is not None, said
-        yield int(client[1]), int(admin[1])
+        token = (tmp_path / "logs" / "admin-token").read_text(encoding="utf-8").strip()
+        listed = ask(int(admin[1]), "GET", "/backends", fields={"authorization": f"Bearer {token}"})
+        (engine,) = [each["port"] for each in json.loads(listed.body) if each["backend"] == "opt-6.7b/0"]
+        yield Ports(int(client[1]), int(admin[1]), engine)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=15)
+        process.communicate(timeout=WAIT_SECONDS)
 
 
 def metric(admin: int, line: str) -> float:
@@ -52,34 +68,52 @@ def metric(admin: int, line: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-def long_answer(port: int, task: str, *, stream: bool) -> tuple[int, bytes, float]:
-    """Status, body and seconds of an answer of `LONG` tokens by the largest model."""
-    document = {"model": "opt-6.7b", "prompt": "one " * 100, "max_tokens": LONG, "stream": stream}
+def answer(port: int, task: str, tokens: int, *, stream: bool) -> tuple[int, bytes, float]:
+    """Status, body and seconds of an answer of so many tokens by the largest model."""
+    document = {"model": "opt-6.7b", "prompt": "one " * 100, "max_tokens": tokens, "stream": stream}
     reply = ask(port, "POST", "/v1/completions", document, fields={"x-bes-task": task})
     return reply.status, reply.body, reply.seconds
 
 
+def outcomes(admin: int, task: str) -> tuple[float, float]:
+    """Requests in time and late."""
+    in_time, late = (f'bes_router_requests_total{{outcome="{each}",task="{task}"}}' for each in ("in_time", "late"))
+    return metric(admin, in_time), metric(admin, late)
+
+
 @pytest.mark.slow
-def test_a_first_token_in_time_is_all_that_one_task_asks_for_and_another_is_aborted(ports: tuple[int, int]) -> None:
-    port, admin = ports
-    status, body, seconds = long_answer(port, "lambada", stream=True)
-    assert (status, body.count(b"[DONE]")) == (200, 1)
-    assert seconds > 0.7  # far beyond the deadline, and yet:
-    assert metric(admin, 'bes_router_requests_total{outcome="in_time",task="lambada"}') == 1.0
-    first = metric(admin, 'bes_router_time_to_first_token_seconds_sum{task="lambada"}')
-    assert 0.015 < first < 0.2  # one prefill of the largest model
+def test_a_first_token_in_time_is_all_that_one_task_asks_for(ports: Ports) -> None:
+    waited = 0.0
+    for late in range(5):
+        status, body, seconds = answer(ports.client, "lambada", LONG, stream=True)
+        assert (status, body.count(b"[DONE]")) == (200, 1)
+        assert seconds > DEADLINE  # and yet:
+        waited, before = metric(ports.admin, 'bes_router_time_to_first_token_seconds_sum{task="lambada"}'), waited
+        in_time = waited - before < DEADLINE
+        assert outcomes(ports.admin, "lambada") == (float(in_time), late + float(not in_time))
+        if in_time:
+            assert waited - before > 0.015  # one prefill of the largest model
+            return
+    pytest.skip(f"no first token within {DEADLINE} s in five attempts: this machine is too busy, {waited:.1f} s in all")
 
-    status, body, seconds = long_answer(port, "piqa", stream=False)
+
+@pytest.mark.slow
+def test_what_misses_its_deadline_is_aborted_where_the_task_says_so(ports: Ports) -> None:
+    assert ask(ports.engine, "POST", "/emulated/fault", {"kind": "slow", "factor": 10}).status == 200
+    status, body, seconds = answer(ports.client, "piqa", FOR_EVER, stream=False)
     assert (status, json.loads(body)["error"]["code"]) == (504, "deadline_missed")
-    assert 0.6 <= seconds < 0.75
-    status, body, seconds = long_answer(port, "piqa", stream=True)
-    assert status == 200
-    assert b"[DONE]" not in body
-    assert json.loads(body.strip().rpartition(b"data: ")[2])["error"]["code"] == "deadline_missed"
-    assert 0.6 <= seconds < 0.75
-    assert metric(admin, 'bes_router_requests_total{outcome="late",task="piqa"}') == 2.0
-
-    began = time.monotonic()  # the engine has nothing left to do: nobody shares its steps or its prefill
-    assert complete(port, "opt-6.7b", 100, 2).status == 200
-    assert time.monotonic() - began < 0.2
-    assert metric(admin, 'bes_router_in_flight{model="opt-6.7b",replica="0"}') == 0.0
+    assert seconds >= DEADLINE
+    for asked in range(2, 7):
+        status, body, seconds = answer(ports.client, "piqa", FOR_EVER, stream=True)
+        assert seconds >= DEADLINE
+        assert b"[DONE]" not in body
+        last = body.strip().rpartition(b"data: ")[2]
+        assert json.loads(last)["error"]["code"] == "deadline_missed"
+        assert outcomes(ports.admin, "piqa") == (0.0, asked)
+        if status == 200:
+            break
+    else:
+        pytest.skip(f"no stream began within {DEADLINE} s in five attempts: this machine is too busy")
+    in_flight = 'bes_router_in_flight{model="opt-6.7b",replica="0"}'
+    assert soon(lambda: metric(ports.admin, in_flight) == 0.0)
+    assert soon(lambda: metric(ports.engine, "tgi_batch_current_size") + metric(ports.engine, "tgi_queue_size") == 0.0)

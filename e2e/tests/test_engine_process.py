@@ -2,11 +2,11 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_http import ask, begin, complete
+from lab_http import WAIT_SECONDS, ask, at_least, begin, complete, soon, unpunctual
 from lab_scenarios import scenario
 
 from bes_api.handover import dump_document
@@ -25,7 +25,7 @@ def started(children: Children, given: Scenario, folder: Path) -> dict[str, int]
     addresses = folder / "addresses.json"
     command = bes("engine", str(folder / "scenario.json"), "--addresses", str(addresses))
     children.start("gpu-0", command, folder / "gpu-0.log")
-    children.wait_until(addresses.exists, "ready", 20.0)
+    children.wait_until(addresses.exists, "ready", WAIT_SECONDS)
     return {engine.model: engine.port for engine in EngineAddresses.read(addresses).engines}
 
 
@@ -41,31 +41,19 @@ def sliced_ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
         yield started(children, scenario(interference=1.0), tmp_path_factory.mktemp("sliced"))
 
 
-def until_close(measure: Callable[[], float], expected: float, attempts: int = 8) -> float:
-    """The first measurement near ``expected``, else the last: other processes of this machine may delay any one."""
-    measured = measure()
-    for _ in range(attempts - 1):
-        if abs(measured - expected) <= TOLERANCE:
-            break
-        measured = measure()
-    return measured
-
-
 @pytest.mark.parametrize(("engine", "model"), [(0, "small"), (1, "large")])
 def test_an_idle_engine_answers_after_what_the_formula_says(ports: dict[str, int], engine: int, model: str) -> None:
     expected = idle_latency(catalogue_of(scenario()), engine, 128, 16)
-    measured = until_close(lambda: complete(ports[model], model, 128, 16).seconds, expected)
-    assert measured == pytest.approx(expected, abs=TOLERANCE)
-    assert measured > expected - 1e-4
+    at_least(expected, TOLERANCE, lambda: complete(ports[model], model, 128, 16).seconds)
 
 
 def test_two_engines_of_a_time_sliced_gpu_slow_each_other(sliced_ports: dict[str, int]) -> None:
     catalogue = catalogue_of(scenario(interference=1.0))
     small, large = idle_latency(catalogue, 0, 128, 64), idle_latency(catalogue, 1, 128, 16)
     assert small < large
-    found: dict[str, float] = {}
 
-    def both() -> float:
+    def both() -> dict[str, float]:
+        found = {}
         began = time.monotonic()
         connections = {"large": begin(sliced_ports["large"], "large", 128, 16)}
         connections["small"] = begin(sliced_ports["small"], "small", 128, 64)
@@ -73,11 +61,13 @@ def test_two_engines_of_a_time_sliced_gpu_slow_each_other(sliced_ports: dict[str
             connections[name].recv(65536)
             found[name] = time.monotonic() - began
             connections[name].close()
-        return found["small"] + found["large"]
+        return found
 
-    until_close(both, 2 * small + small + large)
-    assert found["small"] == pytest.approx(2 * small, abs=TOLERANCE)
-    assert found["large"] == pytest.approx(small + large, abs=TOLERANCE)
+    expected = {"small": pytest.approx(2 * small, abs=TOLERANCE), "large": pytest.approx(small + large, abs=TOLERANCE)}
+    if not any((found := both()) == expected for _ in range(30)):
+        if why := unpunctual(TOLERANCE):
+            pytest.skip(why)
+        assert found == expected
 
 
 def test_an_answer_counts_tokens_exactly(ports: dict[str, int]) -> None:
@@ -88,7 +78,7 @@ def test_an_answer_counts_tokens_exactly(ports: dict[str, int]) -> None:
         "completion_tokens": 11,
         "prompt_tokens_details": None,
     }
-    (choice,) = answer["choices"]  # type: ignore[misc]
+    (choice,) = answer["choices"]
     assert len(choice["text"].split()) == 11
     assert choice["finish_reason"] == "length"
 
@@ -103,7 +93,7 @@ def test_a_list_of_token_ids_is_counted(ports: dict[str, int]) -> None:
         "completion_tokens": 4,
         "prompt_tokens_details": None,
     }
-    assert len(answer["choices"]) == 2  # type: ignore[arg-type]
+    assert len(answer["choices"]) == 2
 
 
 def test_a_stream_has_one_event_per_token_and_the_usage_at_the_end(ports: dict[str, int]) -> None:
@@ -125,15 +115,23 @@ def metric(port: int, name: str) -> float:
     return float(line.rpartition(" ")[2])
 
 
+def slow(port: int, factor: float | None) -> None:
+    """So slow that nothing ends by itself while a test looks on; None: as usual again."""
+    if factor is None:
+        assert ask(port, "DELETE", "/emulated/fault").status == 200
+    else:
+        assert ask(port, "POST", "/emulated/fault", {"kind": "slow", "factor": factor}).status == 200
+
+
 def test_metrics_carry_vllms_names_and_what_is_in_flight(ports: dict[str, int]) -> None:
     port = ports["large"]
     generated = metric(port, "vllm:generation_tokens_total")
+    slow(port, 50.0)
     connections = [begin(port, "large", 100, 30) for _ in range(3)]
-    time.sleep(0.1)
-    running = metric(port, 'vllm:num_requests_running{model_name="large"')
-    waiting = metric(port, 'vllm:num_requests_waiting{model_name="large"')
-    assert running + waiting == 3
-    assert metric(port, "vllm:kv_cache_usage_perc") > 0
+    names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+    assert soon(lambda: sum(metric(port, f'{name}{{model_name="large"') for name in names) == 3)
+    assert soon(lambda: metric(port, "vllm:kv_cache_usage_perc") > 0)
+    slow(port, None)
     for connection in connections:
         connection.recv(65536)
         connection.close()
@@ -144,14 +142,12 @@ def test_metrics_carry_vllms_names_and_what_is_in_flight(ports: dict[str, int]) 
 def test_a_client_that_leaves_frees_the_engine(ports: dict[str, int]) -> None:
     port = ports["large"]
     aborted = metric(port, 'vllm:request_success_total{model_name="large",engine="0",finished_reason="abort"')
+    slow(port, 50.0)
     begin(port, "large", 100, 1000).close()
-    limit = time.monotonic() + 2.0
-    while metric(port, "vllm:num_requests_running") and time.monotonic() < limit:
-        time.sleep(0.02)
-    assert metric(port, "vllm:num_requests_running") == 0
-    assert (
-        metric(port, 'vllm:request_success_total{model_name="large",engine="0",finished_reason="abort"') == aborted + 1
-    )
+    by_abort = 'vllm:request_success_total{model_name="large",engine="0",finished_reason="abort"'
+    assert soon(lambda: metric(port, by_abort) == aborted + 1)
+    assert soon(lambda: metric(port, "vllm:num_requests_running") == 0)
+    slow(port, None)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +182,7 @@ def test_a_bad_request_is_refused_in_openais_shape(
 
 
 def test_models_health_and_unknown_paths(ports: dict[str, int]) -> None:
-    (card,) = ask(ports["large"], "GET", "/v1/models").json["data"]  # type: ignore[misc]
+    (card,) = ask(ports["large"], "GET", "/v1/models").json["data"]
     assert (card["id"], card["max_model_len"]) == ("large", 2048)
     assert ask(ports["large"], "GET", "/health").status == 200
     assert ask(ports["large"], "GET", "/nowhere").status == 404

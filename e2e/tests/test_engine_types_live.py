@@ -1,10 +1,9 @@
 """A service whose models have engines of different types: the router reads each one's load figures in its own names."""
 
-import time
 from pathlib import Path
 
 import pytest
-from lab_http import ask, complete
+from lab_http import ask, complete, soon
 from lab_scenarios import scenario
 
 from bes_api.router_config import DeadlineAwarePolicy, DirectLoad
@@ -24,10 +23,7 @@ def test_load_figures_of_both_types_are_known_and_both_answer_through_the_router
         spoken = {engine.model: engine for engine in EngineAddresses.read(tmp_path / "gpu-0.json").engines}
         assert {model: engine.type for model, engine in spoken.items()} == ENGINES
         assert "tgi_queue_size" in ask(spoken["small"].port, "GET", "/metrics").body.decode()
-        limit = time.monotonic() + 10.0
-        while known(service) != [1.0, 1.0] and time.monotonic() < limit:
-            time.sleep(0.1)
-        assert known(service) == [1.0, 1.0]
+        assert soon(lambda: known(service) == [1.0, 1.0])
         port = int(service.url.rpartition(":")[2])
         reply = complete(port, "hard", 16, 4)
         assert reply.status == 200

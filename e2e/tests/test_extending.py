@@ -43,7 +43,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if file.is_file():
             (source / file.name).write_bytes(file.read_bytes())  # building leaves files beside what it builds
     site = folder / "site"
-    subprocess.run((*pip, "--no-build-isolation", "--target", str(site), str(source)), check=True, timeout=60)
+    subprocess.run((*pip, "--no-build-isolation", "--target", str(site), str(source)), check=True, timeout=600)
     return site
 
 

@@ -9,6 +9,7 @@ import pytest
 from bes_api.documents import the_service
 from bes_api.router_config import DirectLoad
 from bes_api.scenario_of import scenario_of
+from bes_lab.faults import campaign as campaign_module
 from bes_lab.faults.__main__ import main
 from bes_lab.faults.campaign import Campaign, carry_out, started
 from bes_lab.faults.judge import Afterwards, Moments, judge, performance
@@ -34,8 +35,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, 
         hold_seconds=1.0,
         after_seconds=0.5,
     )
-    with started(campaign) as system:
-        yield system, campaign
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(campaign_module, "RESPONSE_SECONDS", 60.0)  # a slow machine answers late, and answers
+        patched.setattr(campaign_module, "DRAINED_SECONDS", 60.0)
+        with started(campaign) as system:
+            yield system, campaign
 
 
 @pytest.mark.slow

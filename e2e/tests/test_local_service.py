@@ -7,13 +7,12 @@ import re
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-from lab_http import complete
+from lab_http import WAIT_SECONDS, complete
 
 from bes_api.router_status import RouterStatus
 from bes_lab.errors import StartError, TargetError
@@ -56,7 +55,7 @@ class Up:
         return self.said[-1].strip()
 
     def finish(self) -> tuple[int, str]:
-        rest, _ = self.process.communicate(timeout=15)
+        rest, _ = self.process.communicate(timeout=WAIT_SECONDS)
         return self.process.returncode, rest
 
 
@@ -76,26 +75,31 @@ def up(small_service: Path, tmp_path: Path) -> Iterator[Up]:
         running.process.stdout.close()
 
 
-def all_gone(processes: list[psutil.Process], seconds: float = 5.0) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=seconds)
+def all_gone(processes: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(processes, timeout=WAIT_SECONDS)
     return not alive
+
+
+def printed(line: str) -> subprocess.CompletedProcess[str]:
+    """What a printed line does."""
+    return subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60, check=False)  # noqa: S602 - it is made for a shell
 
 
 def test_ctrl_c_ends_everything_and_the_printed_line_works(up: Up) -> None:
     assert len(up.children) == 2, "a GPU and the router"
     assert any("Every engine is emulated" in line for line in up.said)
-    port = int(re.search(r":(\d+)/v1", up.curl)[1])  # type: ignore[index]
+    port = int(re.search(r":(\d+)/v1", up.curl)[1])  # type: ignore[index]  # the line has a port
     assert complete(port, "lambada", 8, 4).headers["x-bes-model"].startswith("opt-")
-    shell = subprocess.run(up.curl, shell=True, capture_output=True, text=True, timeout=10, check=False)  # noqa: S602 - the line is made for a shell
+    shell = printed(up.curl)
     assert " 200 OK" in shell.stdout.splitlines()[0]
     (status,) = [line.strip() for line in up.said if line.startswith("  curl")]
-    shell = subprocess.run(status, shell=True, capture_output=True, text=True, timeout=10, check=False)  # noqa: S602 - the same
-    assert sum(task.in_time for task in RouterStatus.model_validate_json(shell.stdout).tasks) == 2
+    shell = printed(status)
+    assert sum(task.requests for task in RouterStatus.model_validate_json(shell.stdout).tasks) == 2
     assert stat.S_IMODE((up.logs / "admin-token").stat().st_mode) == 0o600
     os.kill(up.process.pid, signal.SIGINT)
     code, _ = up.finish()
     assert code == 0
-    assert all_gone(up.children, 1.0)
+    assert all_gone(up.children)
 
 
 def test_the_death_of_a_child_ends_everything_and_says_why(up: Up) -> None:
@@ -105,7 +109,7 @@ def test_the_death_of_a_child_ends_everything_and_says_why(up: Up) -> None:
     assert code == 4
     assert "gpu-0 was killed by SIGKILL" in said
     assert "opt-125m replica 0" in said, "the tail of its log"
-    assert all_gone(up.children, 1.0)
+    assert all_gone(up.children)
 
 
 def test_with_json_the_first_line_is_a_document_and_everything_else_goes_to_stderr(
@@ -116,10 +120,10 @@ def test_with_json_the_first_line_is_a_document_and_everything_else_goes_to_stde
         try:
             assert process.stdout is not None
             said = json.loads(process.stdout.readline())
-            shell = subprocess.run(said["curl"], shell=True, capture_output=True, text=True, timeout=10, check=False)  # noqa: S602 - the line is made for a shell
+            shell = printed(said["curl"])
         finally:
             process.terminate()
-            rest, explained = process.communicate(timeout=15)
+            rest, explained = process.communicate(timeout=WAIT_SECONDS)
     assert " 200 OK" in shell.stdout.splitlines()[0]
     assert said["urls"][0] in said["curl"]
     assert said["logs"] == str(tmp_path / "logs")
@@ -130,7 +134,7 @@ def test_with_json_the_first_line_is_a_document_and_everything_else_goes_to_stde
 
 def test_nothing_survives_a_parent_that_is_killed(up: Up) -> None:
     os.kill(up.process.pid, signal.SIGKILL)
-    up.process.wait(5)
+    up.process.wait(WAIT_SECONDS)
     assert all_gone(up.children)
 
 
@@ -138,23 +142,24 @@ def test_sigterm_ends_everything(up: Up) -> None:
     os.kill(up.process.pid, signal.SIGTERM)
     code, _ = up.finish()
     assert code == 0
-    assert all_gone(up.children, 1.0)
+    assert all_gone(up.children)
 
 
-def test_a_port_that_is_taken_is_one_clear_error_and_nothing_is_left(
+def test_a_port_that_is_taken_is_one_clear_error_and_the_logs_that_it_names_are_left(
     small_service: Path, up: Up, tmp_path: Path
 ) -> None:
-    port = re.search(r":(\d+)/v1", up.curl)[1]  # type: ignore[index]
+    port = re.search(r":(\d+)/v1", up.curl)[1]  # type: ignore[index]  # the line has a port
     (tmp_path / "temporary").mkdir()
     second = subprocess.run(
         bes("local", "up", str(small_service), "--port", port),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=2 * WAIT_SECONDS,
         check=False,
         env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
     )
-    assert list((tmp_path / "temporary").iterdir()) == []
+    (kept,) = (tmp_path / "temporary").iterdir()
+    assert str(kept) in second.stderr
     assert second.returncode == 4
     assert "router ended with exit code" in second.stderr
     assert not second.stderr.startswith("Traceback")
@@ -197,17 +202,15 @@ def test_an_argument_that_cannot_be_used_is_one_line(small_service: Path, flag: 
 
 def test_a_child_that_never_gets_ready_is_named_with_its_log(tmp_path: Path) -> None:
     with Children() as children:
-        children.start("slow", ("sh", "-c", "echo warming; exec sleep 30"), tmp_path / "slow.log")
+        children.start("slow", ("sh", "-c", "echo warming; exec sleep 600"), tmp_path / "slow.log")
         with pytest.raises(StartError, match=r"gave up after 0.3 s of waiting until it was ready[\s\S]*warming"):
             children.wait_until(lambda: False, "it was ready", 0.3)
 
 
 def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bes_lab.local.children.TERM_SECONDS", 0.3)
-    began = time.monotonic()
     with Children() as children:
-        program = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(30)"
+        program = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
         child = children.start("deaf", ("python3", "-c", program), tmp_path / "log")
-        children.wait_until(lambda: "deaf" in child.log.read_text(), "deaf", 10.0)
+        children.wait_until(lambda: "deaf" in child.log.read_text(), "deaf", WAIT_SECONDS)
     assert child.process.returncode == -signal.SIGKILL
-    assert time.monotonic() - began < 8.0

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import openai
 import pytest
-from lab_http import ask
+from lab_http import WAIT_SECONDS, ask, soon
 from lab_scenarios import scenario
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageParam
@@ -19,10 +20,11 @@ from bes_lab.local.service import LocalService
 
 pytestmark = pytest.mark.slow  # every test starts whole processes
 
-WAIT_SECONDS = 5.0
 MAX_IN_FLIGHT = 32
 LONG = 1200
 """Tokens that `small` needs about 1.5 s for."""
+SLOW = 100.0
+"""So many times as slow, they take minutes: nothing ends by itself while a test looks on."""
 HELLO: Sequence[ChatCompletionMessageParam] = ({"role": "user", "content": "how far can one act now"},)
 
 
@@ -34,11 +36,11 @@ class Running:
         self.url = f"{service.url}/v1"
         self._engines = engines
 
-    def client(self, retries: int = 0, timeout: float = 20.0) -> OpenAI:
+    def client(self, retries: int = 0, timeout: float = WAIT_SECONDS) -> OpenAI:
         return OpenAI(base_url=self.url, api_key="none", max_retries=retries, timeout=timeout)
 
     def asynchronous(self) -> AsyncOpenAI:
-        return AsyncOpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=20.0)
+        return AsyncOpenAI(base_url=self.url, api_key="none", max_retries=0, timeout=WAIT_SECONDS)
 
     def sum_of(self, text: str, metric: str) -> float:
         lines = [line for line in text.splitlines() if line.startswith(metric)]
@@ -60,18 +62,18 @@ class Running:
         for engine in self._engines:
             assert ask(engine.port, "POST", "/emulated/fault", fault).status < 300
 
+    @contextmanager
+    def slowly(self) -> Iterator[None]:
+        """The engines take `SLOW` times as long."""
+        self.misbehave(kind="slow", factor=SLOW)
+        try:
+            yield
+        finally:
+            self.behave()
+
     def behave(self) -> None:
         for engine in self._engines:
             assert ask(engine.port, "DELETE", "/emulated/fault").status < 300
-
-
-def soon(holds: Callable[[], bool]) -> bool:
-    limit = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        if time.monotonic() > limit:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.fixture(scope="module")
@@ -209,29 +211,53 @@ def test_a_clients_own_fault_is_a_typed_error_that_names_what_is_wrong(
 
 
 def test_too_many_requests_are_a_rate_limit_error_and_retry_after_is_waited_for(running: Running) -> None:
-    async def fill_and_ask() -> tuple[int, float, int]:
-        async with running.asynchronous() as client:
-            filling = [
-                asyncio.create_task(client.completions.create(model="hard", prompt="one", max_tokens=LONG))
-                for _ in range(MAX_IN_FLIGHT)
-            ]
-            while running.sum_of(running.service.metrics(), "bes_router_in_flight{") < MAX_IN_FLIGHT:
-                await asyncio.sleep(0.02)
-            with pytest.raises(openai.RateLimitError) as raised:
-                await client.completions.create(model="hard", prompt="one", max_tokens=1)
-            waits = int(raised.value.response.headers["retry-after"])
-            began = time.monotonic()
-            patient = client.with_options(max_retries=5)
-            await patient.completions.create(model="hard", prompt="one", max_tokens=1)
-            seconds = time.monotonic() - began
-            answers = await asyncio.gather(*filling)
-            return waits, seconds, sum(answer.usage.completion_tokens for answer in answers if answer.usage)
+    refused = 'bes_router_errors_total{reason="overloaded"}'
 
-    waits, seconds, tokens = asyncio.run(fill_and_ask())
-    assert waits >= 1
-    assert seconds >= waits
-    assert tokens == MAX_IN_FLIGHT * LONG
-    assert running.idle()
+    async def fill(client: AsyncOpenAI, stop: asyncio.Event) -> list[int]:
+        """Tokens of one long answer after the other: on a slow machine the first ends before the last is asked for."""
+        tokens = []
+        while not stop.is_set():
+            try:
+                answer = await client.completions.create(model="hard", prompt="one", max_tokens=LONG)
+            except openai.RateLimitError:  # the test's own short request was in its place
+                continue
+            tokens.append(answer.usage.completion_tokens if answer.usage else 0)
+        return tokens
+
+    async def fill_and_ask() -> tuple[int, float, list[int]]:
+        async with running.asynchronous() as client:
+            stop = asyncio.Event()
+            filling = [asyncio.create_task(fill(client, stop)) for _ in range(MAX_IN_FLIGHT)]
+            raised = None
+            while raised is None:
+                try:
+                    await client.completions.create(model="hard", prompt="one", max_tokens=1)
+                except openai.RateLimitError as error:
+                    raised = error
+            before = running.sum_of(running.service.metrics(), refused)
+            began = time.monotonic()
+            patient = client.with_options(max_retries=20)
+            asking = asyncio.create_task(
+                patient.completions.with_raw_response.create(model="hard", prompt="one", max_tokens=1)
+            )
+            while running.sum_of(running.service.metrics(), refused) == before and not asking.done():
+                await asyncio.sleep(0.02)
+            stop.set()
+            turned_away = (await asking).retries_taken
+            seconds = time.monotonic() - began
+            waits = int(raised.response.headers["retry-after"])
+            answers = await asyncio.gather(*filling)
+            return waits if turned_away else 0, seconds, [tokens for each in answers for tokens in each]
+
+    for _ in range(5):
+        waits, seconds, tokens = asyncio.run(fill_and_ask())
+        assert seconds >= waits
+        assert set(tokens) == {LONG}
+        assert len(tokens) >= MAX_IN_FLIGHT
+        assert running.idle()
+        if waits:
+            return
+    pytest.skip("the router was never full when the patient client asked: this machine is too busy")
 
 
 def test_many_requests_at_once_each_get_their_own_answer(running: Running) -> None:
@@ -262,12 +288,11 @@ def test_many_requests_at_once_each_get_their_own_answer(running: Running) -> No
 
 
 def test_closing_a_stream_frees_the_engine_at_once(running: Running, client: OpenAI) -> None:
-    began = time.monotonic()
-    with client.completions.create(model="hard", prompt="one", max_tokens=LONG, stream=True) as stream:
-        assert next(iter(stream)).choices
-        assert running.holds() > 0
-    assert running.idle()
-    assert time.monotonic() - began < 1.0, "the engine went on to the end"
+    with running.slowly():
+        with client.completions.create(model="hard", prompt="one", max_tokens=LONG, stream=True) as stream:
+            assert next(iter(stream)).choices
+            assert running.holds() > 0
+        assert running.idle(), "the engine goes on to the end"
 
 
 def test_cancelling_an_asynchronous_request_frees_the_engine_at_once(running: Running) -> None:
@@ -280,16 +305,16 @@ def test_cancelling_an_asynchronous_request_frees_the_engine_at_once(running: Ru
             with pytest.raises(asyncio.CancelledError):
                 await task
 
-    began = time.monotonic()
-    asyncio.run(cancel())
-    assert running.idle()
-    assert time.monotonic() - began < 1.2
+    with running.slowly():
+        asyncio.run(cancel())
+        assert running.idle()
 
 
 def test_a_timeout_is_the_clients_own_error_and_leaves_nothing_behind(running: Running) -> None:
-    with running.client(timeout=0.3) as client, pytest.raises(openai.APITimeoutError):
-        client.completions.create(model="hard", prompt="one", max_tokens=LONG)
-    assert running.idle()
+    with running.slowly():
+        with running.client(timeout=0.3) as client, pytest.raises(openai.APITimeoutError):
+            client.completions.create(model="hard", prompt="one", max_tokens=LONG)
+        assert running.idle()
 
 
 def test_an_engine_that_fails_is_an_internal_server_error_and_a_retry_finds_it_well(running: Running) -> None:

@@ -7,13 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lab_http import complete
+from lab_http import WAIT_SECONDS, complete, soon
 
 from bes_lab.local.children import bes
 
@@ -62,20 +61,11 @@ def started(command: tuple[str, ...], environment: dict[str, str], ready: str) -
             process.terminate()
 
 
-def within(seconds: float, holds: Callable[[], bool]) -> bool:
-    limit = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > limit:
-            return False
-        time.sleep(0.05)
-    return True
-
-
 def test_a_service_may_name_the_new_type_and_runs_on_an_emulated_gpu(environment: dict[str, str]) -> None:
     command = bes("local", "up", str(EXAMPLE / "service.yaml"), "--port", "0")
     with started(command, environment, r"^curl .*:(\d+)/v1") as found:
         port = int(found[1])
-        assert within(5.0, lambda: complete(port, "repeat", 4, 4).status == 200)
+        assert soon(lambda: complete(port, "repeat", 4, 4).status == 200)
         assert complete(port, "repeat", 4, 4).headers["x-bes-model"] == "echo"
 
 
@@ -89,15 +79,15 @@ def test_the_program_itself_is_routed_to_and_its_load_is_read(environment: dict[
         routed = bes("router", "--config", str(config))
         with started(routed, environment, r"http://[^:]+:(\d+)/v1 .*admin http://[^:]+:(\d+)\)") as ports:
             body = {"model": "repeat", "prompt": "one two three", "max_tokens": 2}
-            assert within(5.0, lambda: ask(int(ports[1]), "POST", "/v1/completions", json.dumps(body))[0] == 200)
+            assert soon(lambda: ask(int(ports[1]), "POST", "/v1/completions", json.dumps(body))[0] == 200)
             _, answer = ask(int(ports[1]), "POST", "/v1/completions", json.dumps(body))
             assert json.loads(answer)["choices"][0]["text"] == "one two"
             known = 'bes_router_load_figures_known{model="echo",replica="0"} 1.0'
-            assert within(5.0, lambda: known in ask(int(ports[2]), "GET", "/metrics")[1])
+            assert soon(lambda: known in ask(int(ports[2]), "GET", "/metrics")[1])
 
 
 def ask(port: int, method: str, path: str, body: str | None = None) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5.0)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
     try:
         connection.request(method, path, body, {"content-type": "application/json"} if body else {})
         answer = connection.getresponse()

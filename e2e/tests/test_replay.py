@@ -1,11 +1,11 @@
 """The open loop: instants are fixed beforehand, a slow server changes none of them, and outcomes are judged fairly."""
 
 import argparse
+import itertools
 import json
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import StringIO
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lab_http import WAIT_SECONDS
 from lab_scenarios import scenario
 from rich.console import Console
 
@@ -30,8 +31,8 @@ from bes_lab.replay.outcomes import judge, summarize
 from bes_lab.replay.report import print_summary
 
 OK = b'HTTP/1.1 200 OK\r\nx-bes-model: small\r\ncontent-length: 18\r\n\r\n{"model": "large"}'
-LATE = 0.15
-"""Seconds that a busy test machine may hold us up; far below every stall in these tests."""
+STALLED = 40
+"""Requests that a server which stalls has to receive before it goes on."""
 
 
 @contextmanager
@@ -79,30 +80,31 @@ def arrivals(times: list[float]) -> Arrivals:
     return Arrivals(np.array(times), np.zeros(count, np.int64), np.full(count, 128), np.full(count, 16))
 
 
-def send(port: int, times: list[float], drain: float = 2.0) -> Measured:
+def send(port: int, times: list[float], drain: float = WAIT_SECONDS) -> Measured:
     given = arrivals(times)
     return send_all([f"http://127.0.0.1:{port}"], times, bodies_of(given, scenario().tasks), drain, warm=4)
 
 
 def test_a_server_that_stalls_does_not_slow_the_schedule() -> None:
     times = [index * 0.01 for index in range(100)]
-    stalled = threading.Lock()
+    received, goes_on = itertools.count(1), threading.Event()
 
     def answer(number: int) -> bytes:
-        if number == 10:
-            with stalled:
-                time.sleep(0.6)
-        with stalled:
-            return OK
+        if number >= 10:
+            if next(received) == STALLED:
+                goes_on.set()
+            assert goes_on.wait(WAIT_SECONDS), "whoever waits for an answer before the next request never sends it"
+        return OK
 
     with server(answer) as port:
         measured = send(port, times)
     assert measured.status == [200] * 100
-    lateness = np.array(measured.sent) - np.array(measured.due)
-    assert (lateness >= 0).all()
-    assert lateness.max() < LATE, "requests left on time all through the stall"
-    latency = np.array(measured.done) - np.array(measured.due)
-    assert (latency > 0.3).sum() >= 15, "everybody who was due in the stall waited, and it is counted"
+    sent, due, done = (np.array(each) for each in (measured.sent, measured.due, measured.done))
+    assert (sent >= due).all()
+    waited = np.sort(sent)[10 : 10 + STALLED]
+    assert waited.max() < np.sort(done)[10], "they left all through the stall"
+    latency = (done - due)[np.argsort(sent)[10 : 10 + STALLED // 4]]
+    assert (latency > times[STALLED // 2]).all(), "who was due early in the stall waited, and it is counted"
 
 
 def test_requests_go_to_the_router_that_each_is_meant_for() -> None:
@@ -119,16 +121,14 @@ def test_requests_go_to_the_router_that_each_is_meant_for() -> None:
     to = [int(index % 3 == 0) for index in range(60)]
     with server(counting(0)) as one, server(counting(1)) as two:
         urls = [f"http://127.0.0.1:{one}", f"http://127.0.0.1:{two}"]
-        measured = send_all(urls, times, bodies_of(arrivals(times), scenario().tasks), 2.0, warm=4, to=to)
+        measured = send_all(urls, times, bodies_of(arrivals(times), scenario().tasks), WAIT_SECONDS, warm=4, to=to)
     assert counts == [40, 20]
     assert measured.model == ["other" if place else "first" for place in to]
 
 
 def test_a_server_that_never_answers_leaves_everything_unanswered() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=512) as silent:
-        began = time.monotonic()
         measured = send(silent.getsockname()[1], [index * 0.005 for index in range(60)], drain=0.3)
-        assert time.monotonic() - began < 3.0
     assert measured.status == [UNANSWERED] * 60
     assert np.isnan(measured.done).all()
     assert not np.isnan(measured.sent).any()
@@ -136,7 +136,7 @@ def test_a_server_that_never_answers_leaves_everything_unanswered() -> None:
 
 def test_a_connection_that_is_cut_is_an_unanswered_request_and_not_an_error() -> None:
     with server(lambda number: None if number % 2 else OK) as port:
-        measured = send(port, [index * 0.02 for index in range(20)], drain=0.5)
+        measured = send(port, [index * 0.02 for index in range(20)])
     assert set(measured.status) == {200, UNANSWERED}
 
 
@@ -207,7 +207,7 @@ def test_a_reader_that_leaves_early_is_no_fault() -> None:
     asked = subprocess.Popen(bes("replay", "--list", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert asked.stdout is not None
     asked.stdout.close()
-    _, said = asked.communicate(timeout=30)
+    _, said = asked.communicate(timeout=300)
     assert (asked.returncode, said) == (141, b"")
 
 
@@ -296,5 +296,5 @@ def test_a_reader_that_leaves_early_costs_no_file(tmp_path: Path) -> None:
         played = subprocess.Popen((*command, "--out", place, "--json"), stdout=subprocess.PIPE)
         assert played.stdout is not None
         played.stdout.close()
-        played.wait(30)
+        played.wait(300)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["replay.json", "replay.png"]

@@ -94,4 +94,4 @@ def fresh(
     scenario: Scenario, catalogue: Catalogue, workload: Workload, circumstances: object = None
 ) -> kernel.Simulation:
     """A run at its beginning, over arrays of its own."""
-    return new_simulation(arrays_of(catalogue), workload, scenario.max_in_flight, circumstances)  # type: ignore[arg-type]
+    return new_simulation(arrays_of(catalogue), workload, scenario.max_in_flight, circumstances)  # type: ignore[arg-type]  # None: none

@@ -262,7 +262,7 @@ def test_a_network_of_the_wrong_shape_is_refused(index: int) -> None:
     sizes[index] += 1
     layers = tuple(np.zeros(size) for size in sizes)
     with pytest.raises(ValueError, match="layer"):
-        simulate.paper_brain(ARRAYS, layers)  # type: ignore[arg-type]
+        simulate.paper_brain(ARRAYS, layers)  # type: ignore[arg-type]  # six of them, to mypy any number
 
 
 @pytest.mark.parametrize(

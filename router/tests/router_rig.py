@@ -89,7 +89,7 @@ class Asked:
 
     @property
     def json(self) -> dict[str, Any]:
-        return json.loads(self.body)  # type: ignore[no-any-return]
+        return json.loads(self.body)  # type: ignore[no-any-return]  # JSON
 
 
 Behaviour = Callable[["Engine", Asked, asyncio.StreamWriter], Awaitable[None]]
@@ -114,7 +114,7 @@ def error_of(raw: bytes) -> dict[str, Any]:
     event, end = rest[: int(size, 16)], rest[int(size, 16) :]
     assert event.startswith(b"data: {")
     assert (event[-2:], end) == (b"\n\n", b"\r\n")
-    return json.loads(event.removeprefix(b"data: "))["error"]  # type: ignore[no-any-return]
+    return json.loads(event.removeprefix(b"data: "))["error"]  # type: ignore[no-any-return]  # JSON
 
 
 async def stream(_: "Engine", asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -227,7 +227,7 @@ class Answer:
 
     @property
     def json(self) -> dict[str, Any]:
-        return json.loads(self.body)  # type: ignore[no-any-return]
+        return json.loads(self.body)  # type: ignore[no-any-return]  # JSON
 
 
 class Client:

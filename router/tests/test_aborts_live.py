@@ -190,7 +190,7 @@ async def test_a_retry_ends_at_the_same_deadline() -> None:
         await until(lambda: bool(it.engines[0].asked))
         first = time.monotonic() + FAR + SLOT_SECONDS  # its deadline has passed by then
         await asyncio.sleep(4 * SLOT_SECONDS)  # a deadline of the second attempt would be later than that
-        it.running.generation.serving.backends[3].hold(False)  # type: ignore[union-attr]
+        it.running.generation.serving.backends[3].hold(False)  # type: ignore[union-attr]  # it is there
         dies.set()
         await until(lambda: bool(it.engines[1].asked))
         it.reach(first)

@@ -196,7 +196,7 @@ def test_a_view_that_fails_is_one_json_line_and_a_log_entry(tmp_path: Path, capl
     @live
     async def check() -> None:
         async with guarded(tmp_path) as it:
-            it.running.generation.load = None  # type: ignore[assignment]
+            it.running.generation.load = None  # type: ignore[assignment]  # what breaks the view
             answer = await ask(it, "/load")
             assert answer.status == 500
             assert answer.json["error"]["message"]

@@ -217,7 +217,7 @@ async def test_a_refused_connection_marks_the_backend_until_a_probe_succeeds(mon
         assert answer.status == 503
         assert it.errors() == {"backend_connect": 1}
         assert it.own == [0.0, 0.0]
-        assert not it.running.router.serving.backends[1].ready  # type: ignore[union-attr]
+        assert not it.running.router.serving.backends[1].ready  # type: ignore[union-attr]  # it is there
         assert (await it.ask()).json["error"]["code"] == "no_backend"
         await engine.start()
         await it.running.generation.health.probe()
@@ -403,10 +403,10 @@ async def test_no_token_is_held_back_by_nagle_on_either_side() -> None:
         await client.answer()
         await until(lambda: bool(it.running.router.serving.backends[1].idle))  # type: ignore[union-attr]  # it is there
         for connection in it.running.router.connections:
-            sock = connection._transport.get_extra_info("socket")  # type: ignore[union-attr]
+            sock = connection._transport.get_extra_info("socket")  # type: ignore[union-attr]  # it is there
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        kept = it.running.router.serving.backends[1].idle[0]._transport  # type: ignore[union-attr]
-        assert kept.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # type: ignore[union-attr]
+        kept = it.running.router.serving.backends[1].idle[0]._transport  # type: ignore[union-attr]  # it is there
+        assert kept.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # type: ignore[union-attr]  # it is there
 
 
 @live

@@ -109,7 +109,7 @@ async def delivering(
     engines = [Engine(behaviour) for behaviour in behaviours or (complete, complete)]
     for engine in engines:
         await engine.start()
-    it = Delivering(None, 0, 0, engines)  # type: ignore[arg-type]
+    it = Delivering(None, 0, 0, engines)  # type: ignore[arg-type]  # set below
     it.root = root
     mount(root / "config", {ROUTER_CONFIG: it.config(**config)})
     mount(root / "policy", {})
@@ -206,7 +206,7 @@ async def swap_policies(root: Path) -> None:
         for files in (whole, {**whole, WEIGHTS: whole[WEIGHTS][:-1]}, other, {PASSPORT: b"{"}, {}, whole) * 2:
             usable = files in (whole, other)
             digest = data_digest(files) if usable else None
-            await it.deliver(lambda state, d=digest: state.policy.digest == d, policy=files)  # type: ignore[misc]
+            await it.deliver(lambda state, d=digest: state.policy.digest == d, policy=files)  # type: ignore[misc]  # a bound default
             await traffic.goes_on()
             assert it.state.policy.fallback is not usable
         assert (await it.ask()).fields["x-bes-policy"] == "Learned"

@@ -24,7 +24,7 @@ from bes_lab.local.prometheus import LocalPrometheus
 
 START_SECONDS = 90.0
 """The first start after an installation also compiles every package's Python."""
-FIGURES_SECONDS = 20.0
+FIGURES_SECONDS = 60.0
 """A Prometheus looks at its targets some five seconds after its start, then comes the first scrape."""
 _ANNOUNCEMENT = re.compile(r"^bes router: .* on http://[^:]+:(\d+)/v1 .*admin http://[^:]+:(\d+)\)", re.MULTILINE)
 _COVERAGE = re.compile(r"^bes_router_load_figures_coverage (\S+)$", re.MULTILINE)
