@@ -41,7 +41,7 @@ class Observed:
         """``namespaces``: those to look at; none: all."""
         self._cluster = cluster
         self._namespaces: tuple[str | None, ...] = tuple(namespaces) or (None,)
-        self._objects: dict[Key, Manifest] = {}
+        self._objects: dict[str, dict[Key, Manifest]] = {kind: {} for kind in OBSERVED_KINDS}
         self._of_service: defaultdict[Key, set[Key]] = defaultdict(set)
         self._touched: dict[str, dict[Key, Manifest | None]] = {}
         """What was seen while a list of its kind was on its way; None: that it is gone."""
@@ -74,7 +74,7 @@ class Observed:
                 found.pop(key, None)
             elif there is None or _is_older(there, seen):
                 found[key] = seen
-        known = {key: item for key, item in self._objects.items() if key.kind == kind}
+        known = dict(self._objects[kind])
         changed = {key for key in known.keys() | found.keys() if _version(known.get(key)) != _version(found.get(key))}
         services = {
             service for key in changed for service in map(_service, (known.get(key), found.get(key))) if service
@@ -88,7 +88,7 @@ class Observed:
     def saw(self, manifest: Manifest, gone: bool = False) -> bool:
         """Take in an event or the answer to an own write. False: no newer than what is known, and passed over."""
         key = key_of(manifest)
-        known = self._objects.get(key)
+        known = self.get(key)
         if known is not None and (_is_older(manifest, known) or (not gone and _version(manifest) == _version(known))):
             return False
         if gone and known is not None and known["metadata"]["uid"] != manifest["metadata"]["uid"]:
@@ -120,7 +120,7 @@ class Observed:
 
     def get(self, key: Key) -> Manifest | None:
         """One object as last seen."""
-        return self._objects.get(key)
+        return self._objects.get(key.kind, {}).get(key)
 
     def services(self) -> tuple[Key, ...]:
         """Every service."""
@@ -128,22 +128,24 @@ class Observed:
 
     def all_of(self, kind: str) -> tuple[Key, ...]:
         """Every object of a kind."""
-        return tuple(sorted(key for key in self._objects if key.kind == kind))
+        return tuple(self._objects[kind])
 
     def of_service(self, service: Key) -> dict[Key, Manifest]:
         """What carries a service's label in its namespace, the service itself left out."""
-        return {key: self._objects[key] for key in sorted(self._of_service.get(service, ())) if key != service}
+        return {
+            key: self._objects[key.kind][key] for key in sorted(self._of_service.get(service, ())) if key != service
+        }
 
     def _put(self, manifest: Manifest) -> None:
         key = key_of(manifest)
         self._drop(key)
-        self._objects[key] = manifest
+        self._objects[key.kind][key] = manifest
         service = service_of(manifest)
         if service is not None:
             self._of_service[service].add(key)
 
     def _drop(self, key: Key) -> None:
-        known = self._objects.pop(key, None)
+        known = self._objects[key.kind].pop(key, None)
         service = _service(known)
         if service is not None:
             self._of_service[service].discard(key)

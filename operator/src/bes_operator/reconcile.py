@@ -105,7 +105,7 @@ class Reconciler:
         complaints: tuple[Complaint, ...] = ()
         uid = stored["metadata"]["uid"]
         try:
-            token = admin_token(seen.live, key.namespace, key.name) or self.around.new_token()
+            token = admin_token(seen.live, key) or self.around.new_token()
             situation = Situation(service, uid, seen, token, trainings(self.around.observed))
             decision = await decide(situation, self.around.outside)
             await self._carry_out(Execution(self.around.cluster, self.around.observed, key, uid), decision)

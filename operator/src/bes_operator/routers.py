@@ -17,6 +17,7 @@ from bes_operator.manifest import Key
 _log = logging.getLogger(__name__)
 _LONGEST_ANSWER_BYTES = 1 << 20
 _AT_ONCE = 16
+_TICKS = 10
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Routers:
                 await asyncio.gather(*(self._ask(session, s, router, targets[s].token) for s, router in due))
                 for service in {service for service, _ in due}:
                     self._answered(service)
-                await asyncio.sleep(min(1.0, self._poll_seconds))
+                await asyncio.sleep(self._poll_seconds / _TICKS)
 
     async def _ask(self, session: aiohttp.ClientSession, service: Key, router: Router, token: str) -> None:
         host = f"[{router.address}]" if ":" in router.address else router.address

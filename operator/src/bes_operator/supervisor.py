@@ -19,9 +19,9 @@ async def supervise(
     body: Callable[[asyncio.Event], Coroutine[None, None, None]],
     backoff: Backoff,
     chance: random.Random,
-    begun_again: Callable[[], None],
+    begun_anew: Callable[[], None],
 ) -> None:
-    """Run ``body`` (which ends when its event is set) for ever; ``begun_again`` hears of every start but the first."""
+    """Run ``body`` (which ends when its event is set) for ever; ``begun_anew`` hears of every start but the first."""
     failures = 0
     while True:
         began = _now()
@@ -30,7 +30,7 @@ async def supervise(
         delay = delay_after(failures, backoff, chance.random(), None)
         _log.warning("%s ended: %s; again in %.1f s", name, error or "without an error", delay)
         await asyncio.sleep(delay)
-        begun_again()
+        begun_anew()
 
 
 async def _once(name: str, body: Callable[[asyncio.Event], Coroutine[None, None, None]]) -> BaseException | None:

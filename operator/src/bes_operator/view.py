@@ -2,8 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 from bes_operator.desired.access import TOKEN_KEY
 from bes_operator.desired.configuration import ADMIN_PORT
@@ -12,7 +11,7 @@ from bes_operator.labels import COMPONENT, SERVICE, Component
 from bes_operator.live import SERVICE_OF_SLICE
 from bes_operator.manifest import Key, Manifest
 from bes_operator.names import admin_secret_name, router_name
-from bes_operator.observed import Observed
+from bes_operator.observed import Observed, service_of
 from bes_operator.policy.seen import RouterSeen
 from bes_operator.routers import Router, Routers, Targets
 
@@ -48,9 +47,9 @@ def trainings_waiting(observed: Observed) -> int:
     return sum((job.get("spec") or {}).get("suspend") is True for job in trainings(observed))
 
 
-def admin_token(children: Mapping[Key, Manifest], namespace: str, service: str) -> str | None:
+def admin_token(children: Mapping[Key, Manifest], service: Key) -> str | None:
     """The token that the routers have; None: there is none yet, or it is none."""
-    secret = children.get(Key("Secret", namespace, admin_secret_name(service)))
+    secret = children.get(Key("Secret", service.namespace, admin_secret_name(service.name)))
     try:
         token = base64.b64decode(((secret or {}).get("data") or {}).get(TOKEN_KEY) or "", validate=True).decode("ascii")
     except (binascii.Error, ValueError):
@@ -58,45 +57,38 @@ def admin_token(children: Mapping[Key, Manifest], namespace: str, service: str) 
     return token if token.isprintable() and token else None
 
 
-def ready_routers(children: Mapping[Key, Manifest], namespace: str, service: str) -> tuple[Router, ...]:
+def targets(observed: Observed) -> dict[Key, Targets]:
+    """Whom to ask, for every service that has routers and a token."""
+    routers: dict[Key, dict[str, Router]] = {}
+    for key in observed.all_of("EndpointSlice"):
+        found = observed.get(key)
+        service = None if found is None else service_of(found)
+        if found is not None and service is not None:
+            routers.setdefault(service, {}).update((each.name, each) for each in _ready(found, service.name))
+    asked = {}
+    for service, ready in routers.items():
+        token = admin_token(observed.of_service(service), service) if ready else None
+        if token is not None:
+            asked[service] = Targets(tuple(ready.values()), token)
+    return asked
+
+
+def _ready(found: Manifest, service: str) -> Iterator[Router]:
     """The pods behind the routers' Service that Kubernetes calls ready."""
-    name = router_name(service)
-    slices = (each for key, each in children.items() if key.kind == "EndpointSlice" and key.namespace == namespace)
-    found = {
-        router.name: router
-        for each in slices
-        if _label(each, SERVICE_OF_SLICE) == name
-        for router in _routers(each.get("endpoints") or ())
-    }
-    return tuple(found[pod] for pod in sorted(found))
-
-
-def _routers(endpoints: Iterable[Mapping[str, Any]]) -> Iterable[Router]:
-    for endpoint in endpoints:
+    if _label(found, SERVICE_OF_SLICE) != router_name(service):
+        return
+    for endpoint in found.get("endpoints") or ():
         addresses, pod = endpoint.get("addresses") or (), (endpoint.get("targetRef") or {}).get("name")
         if addresses and pod and (endpoint.get("conditions") or {}).get("ready") is not False:
             yield Router(pod, addresses[0], ADMIN_PORT)
 
 
-def targets(observed: Observed) -> dict[Key, Targets]:
-    """Whom to ask, for every service that has routers and a token."""
-    found = {}
-    for service in observed.services():
-        children = observed.of_service(service)
-        token = admin_token(children, service.namespace, service.name)
-        routers = ready_routers(children, service.namespace, service.name)
-        if token is not None and routers:
-            found[service] = Targets(routers, token)
-    return found
-
-
 def routers_seen(routers: Routers, service: Key, children: Mapping[Key, Manifest]) -> tuple[RouterSeen, ...]:
     """The ready routers with what they last said."""
-    seen = []
-    for router in ready_routers(children, service.namespace, service.name):
-        last = routers.last(service, router.name)
-        seen.append(RouterSeen(router.name) if last is None else RouterSeen(router.name, *last))
-    return tuple(seen)
+    slices = (each for key, each in children.items() if key.kind == "EndpointSlice")
+    names = sorted({router.name for each in slices for router in _ready(each, service.name)})
+    last = {name: routers.last(service, name) for name in names}
+    return tuple(RouterSeen(name) if told is None else RouterSeen(name, *told) for name, told in last.items())
 
 
 def _label(manifest: Manifest, name: str) -> str | None:
