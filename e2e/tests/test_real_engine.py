@@ -12,8 +12,8 @@ from lab_http import WAIT_SECONDS, ask
 from openai import OpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from bes_api.profile import ModelProfile
 from bes_api.discovery_config import BackendAddress, StaticBackends
+from bes_api.profile import ModelProfile
 from bes_api.router_config import DirectLoad, RouterConfig, StaticPolicy
 from bes_api.scenario import LatencyProfile, Scenario, ScenarioGPU, ScenarioModel, ScenarioTask
 from bes_lab.local.children import Children, bes
