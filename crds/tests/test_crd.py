@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given, settings
+from served_schema import defaulted, pruned
 from service_samples import Data, parsed, services
 
 from bes_api.crd import MAX_BYTES, as_yaml, definition, node_at, resource_schema
@@ -30,31 +30,12 @@ def nodes(schema: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
             yield from nodes(schema[key], f"{path}[*]")
 
 
-def pruned(value: Any, schema: Schema) -> Any:
-    """``value`` as the API server stores it: without whatever the structural schema does not know."""
-    if schema.get("x-kubernetes-preserve-unknown-fields") or not isinstance(value, dict | list):
-        return value
-    if isinstance(value, list):
-        return [pruned(item, schema["items"]) for item in value]
-    if "additionalProperties" in schema:
-        return {key: pruned(child, schema["additionalProperties"]) for key, child in value.items()}
-    known = schema.get("properties", {})
-    return {key: pruned(child, known[key]) for key, child in value.items() if key in known}
+@pytest.mark.parametrize("file", [COMMITTED, CHARTS], ids=["crds", "chart"])
+def test_the_committed_file_is_what_the_types_say_now(file: Path) -> None:
+    assert file.read_text(encoding="utf-8") == as_yaml(), "run: make resource"
 
 
-def defaulted(value: Any, schema: Schema) -> Any:
-    """``value`` with what the API server fills in, from the top down."""
-    if isinstance(value, list):
-        return [defaulted(item, schema["items"]) for item in value]
-    if not isinstance(value, dict) or "properties" not in schema:
-        return value
-    known = schema["properties"]
-    missing = {name: child["default"] for name, child in known.items() if "default" in child and name not in value}
-    return {key: defaulted(child, known[key]) for key, child in (value | missing).items()}
-
-
-def test_the_committed_file_is_what_the_types_say_now() -> None:
-    assert COMMITTED.read_text(encoding="utf-8") == as_yaml(), "run: make resource"
+def test_the_file_reads_back_as_what_was_written() -> None:
     assert yaml.safe_load(COMMITTED.read_text(encoding="utf-8")) == definition()
 
 

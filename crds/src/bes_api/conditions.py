@@ -9,6 +9,8 @@ from pydantic.alias_generators import to_camel
 
 from bes_api.config_map import Digest as AnyDigest
 
+LARGEST = 2**53 - 1
+"""The API server compares bounds as floats: a larger one would wrap around."""
 INSTANT_FORM = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -37,8 +39,8 @@ Instant = Annotated[
 Word = Annotated[str, _cut(256), Field(max_length=256)]
 Text = Annotated[str, _cut(2048), Field(max_length=2048)]
 Digest = Annotated[AnyDigest, Field(max_length=71)]
-Generation = Annotated[int, Field(strict=True, ge=-1, le=2**63 - 1)]
-Number = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
+Generation = Annotated[int, Field(strict=True, ge=-1, le=LARGEST)]
+Number = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 
 
 class StatusPart(BaseModel):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bes_api import quantities
+from bes_api.conditions import LARGEST
 from bes_api.crd import CATEGORIES, COLUMNS, SHORT_NAME, resource_schema
 from bes_api.origins import URL_PATTERN
 from bes_api.rules import RULES
@@ -122,7 +123,7 @@ def _type(field: Schema) -> str:
             return f"map to {_type(field['additionalProperties'])}, at most {field['maxProperties']}"
         case "object":
             return "" if "properties" in field else "object"
-        case "integer" if field["maximum"] < 2**53:
+        case "integer" if field["maximum"] < LARGEST:
             return f"{field['minimum']}..{field['maximum']}"
         case "string":
             return str(field.get("format") or _FORMS.get(field.get("pattern", ""), "string"))
@@ -131,7 +132,12 @@ def _type(field: Schema) -> str:
 
 
 def _default(field: Schema) -> str:
-    return f"`{json.dumps(field['default'])}`" if "default" in field else ""
+    if "default" not in field:
+        return ""
+    if not isinstance(field["default"], dict):
+        return f"`{json.dumps(field['default'])}`"
+    chosen = [name for name in field["default"] if "default" not in field["properties"][name]]
+    return ", ".join(f"`{name}`" for name in chosen) or "its members'"
 
 
 def _members(schema: Schema) -> set[str]:

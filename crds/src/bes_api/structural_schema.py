@@ -98,7 +98,7 @@ class _Writer:
             raise UnplaceableError(path, "kubectl explain would say nothing: write a docstring below the field")
         default = _without_nulls(node.get("default"))
         if self._defaults and default is not None and (default or not isinstance(default, dict | list)):
-            out["default"] = _shortest(default, out)
+            out["default"] = default  # in full: the API server tries rules on it before it fills in what is inside
         return out
 
     def _plain(self, node: Schema, path: str) -> Schema:
@@ -175,12 +175,3 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nulls(member) for key, member in value.items() if member is not None}
     return value
-
-
-def _shortest(default: Any, schema: Schema) -> Any:
-    """``default`` without what the defaults inside it say anyway."""
-    if not isinstance(default, dict):
-        return default
-    inside = schema["properties"]
-    short = {name: _shortest(value, inside[name]) for name, value in default.items()}
-    return {name: value for name, value in short.items() if value != inside[name].get("default")}

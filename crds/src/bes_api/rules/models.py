@@ -1,11 +1,14 @@
-"""Rules about models: their accelerators, replicas, profiles and resources."""
+"""Rules about models: their accelerators, replicas, profiles and device claims.
+
+That requests stay below limits is no rule: the API server says it of the Deployment, and comparing quantities would
+cost more here than all other rules together.
+"""
 # ruff: noqa: D103 - what a check means stands once, as its rule's message
 
 from collections.abc import Iterable
 
 from bes_api.location import Location
 from bes_api.presets import LATENCY_PRESETS, PRESET_DEVICE_CLASS, PRESET_OF_MODEL_ID
-from bes_api.quantities import parse_quantity
 from bes_api.rules.rule import Rule, broken, exactly_one
 from bes_api.service import (
     AcceleratorGroup,
@@ -13,7 +16,6 @@ from bes_api.service import (
     PodClaim,
     Profile,
     ReplicaRange,
-    Resources,
     ServiceSpec,
     Sharing,
 )
@@ -60,13 +62,6 @@ def unknown_preset(profile: Profile) -> Iterable[Location]:
 
 def profile_missing(model: Model) -> Iterable[Location]:
     return broken(model.profile is None and model.model_id not in PRESET_OF_MODEL_ID, "profile")
-
-
-def requests_above_limits(resources: Resources) -> Iterable[Location]:
-    limits = resources.limits or {}
-    for name, requested in (resources.requests or {}).items():
-        above = name in limits and parse_quantity(requested) > parse_quantity(limits[name])
-        yield from broken(above, "requests", name)
 
 
 def claim_unknown(model: Model) -> Iterable[Location]:
@@ -151,15 +146,6 @@ RULES: tuple[Rule, ...] = (
         profile_missing,
         f"has(self.profile) || self.modelID in {_listed(PRESET_OF_MODEL_ID)}",
         "profile",
-    ),
-    Rule(
-        "requests-above-limits",
-        ("spec.models[*].resources", "spec.router.resources"),
-        "more is requested of a resource than its limit: raise the limit or lower the request",
-        requests_above_limits,
-        "!has(self.limits) || !has(self.requests) || self.requests.all(r, !(r in self.limits) || "
-        "quantity(string(self.requests[r])).compareTo(quantity(string(self.limits[r]))) <= 0)",
-        "requests",
     ),
     Rule(
         "claim-unknown",
