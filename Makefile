@@ -7,7 +7,7 @@ ENVIRONMENT = $(or $(PYTHON),$(error Python 3.11 or newer is not on the PATH; na
 	requirements/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick test-cluster lint bench results .venv .venv-training .venv-bench .venv-engine prometheus resource kubernetes cluster-packages faults fuzz soak
+.PHONY: help demo test test-quick test-cluster lint bench results .venv .venv-training .venv-bench .venv-engine prometheus resource kubernetes cluster-packages images faults fuzz soak
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -62,6 +62,9 @@ cluster-packages: ## install containerd, buildah and what else a native cluster 
 
 kubernetes: ## build Kubernetes, etcd, CoreDNS, Helm and kubeconform into the user's cache, unless they are there; needs Go
 	@$(or $(PYTHON),python3) requirements/kubernetes.py > /dev/null
+
+images: .venv ## build the project's images into the cache, without Docker; needs root and cluster-packages
+	.venv/bin/python -m bes_lab.cluster.images
 
 define lint
 $(1)/bin/ruff check .

@@ -7,7 +7,6 @@ pip's settings mounted for the build only. An archive is named by everything tha
 import argparse
 import hashlib
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -54,7 +53,7 @@ class Image:
         """Every file that its Dockerfile copies, and the Dockerfile."""
         yield root / self.dockerfile
         for line in (root / self.dockerfile).read_text(encoding="utf-8").splitlines():
-            words = shlex.split(line)
+            words = line.split()
             if words[:1] == ["COPY"] and not words[1].startswith("--"):
                 for source in words[1:-1]:
                     found = root / source

@@ -1,0 +1,37 @@
+"""The fixture of tests that need nodes and pods: `from native_cluster import cluster`, marker cluster. Needs root."""
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from bes_lab.cluster.layout import the_state
+from bes_lab.cluster.native import Native, needs_of_this_machine
+from bes_lab.cluster.programs import the_programs
+
+GPU = "nvidia.com/gpu"
+GPUS = 8
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Native]:
+    """A cluster of two nodes with GPUs to advertise, for all tests of a run: each takes a namespace of its own."""
+    native = Native(the_state(), the_programs(), _say)
+    if problems := needs_of_this_machine(the_programs()):
+        said = f"no cluster: {'; '.join(problems)}"
+        if os.environ.get("CI") and os.geteuid() == 0:
+            pytest.fail(said)
+        _say(said)
+        pytest.skip(said)
+    if native.running():
+        pytest.fail("a cluster is up, which these tests would change: `bes cluster down` first")
+    try:
+        native.up(2, {GPU: GPUS})
+        yield native
+    finally:
+        native.down()
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"\n{line}")
