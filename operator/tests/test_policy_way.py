@@ -283,6 +283,16 @@ def test_a_losing_newer_candidate_leaves_the_policy_that_beat_the_rule_on_the_sa
     assert "newer candidate" in found.message
 
 
+def test_the_rule_that_a_changed_service_is_content_with_routes_instead_of_the_old_policy() -> None:
+    world = World()
+    promoted(world)
+    world.change(lambda spec: spec["tasks"][0]["tokens"].update(prompt=99))
+    trained(world, gain=-0.02, seed=0.9)
+    found = world.settle()
+    assert isinstance(found.part.configured, PricedPolicy)
+    assert found.reason is Reason.RULE_IS_ENOUGH
+
+
 def test_a_pin_brings_an_earlier_policy_back_and_its_removal_the_newest() -> None:
     world = World()
     first = promoted(world)

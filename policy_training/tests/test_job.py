@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bes_api.artifact import check_form, report_in
 from bes_api.config_map import MAX_ARTIFACT_BYTES, data_digest, files_in
@@ -271,8 +272,20 @@ def test_a_job_leaves_one_sound_artifact_and_says_its_digest(serve: Any, token: 
     assert len({each.workload for each in report.outcomes if each.policy == "Learned"}) >= 30
     assert {each.policy for each in report.validation} >= {report.comparator, "Static(opt-125m)"}
     assert all(each.differs is not None for each in report.outcomes if each.policy == "Learned")
+    report.write(told.work / "evaluation.json")
+    assert packed(told.work).startswith(f"# digest: {digest}\n")
     again = command.train_and_deliver(told, at(server, token))
     assert again == digest  # from its journal: the same bytes, so the same name, which is there
+
+
+def packed(folder: Path) -> str:
+    """What `python -m bes_training pack` prints; applied, it is an artifact to import."""
+    line = [sys.executable, "-m", "bes_training", "pack", str(folder), "--name", "mine", "--namespace", "apps"]
+    text = subprocess.run(line, check=True, capture_output=True, text=True).stdout
+    manifest = yaml.safe_load(text)
+    assert manifest["metadata"] == {"name": "mine", "namespace": "apps"}
+    assert text.startswith(f"# digest: {data_digest(files_in(manifest))}\n")
+    return text
 
 
 @pytest.mark.slow
