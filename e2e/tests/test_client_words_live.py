@@ -3,42 +3,19 @@
 import http.client
 import json
 import re
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lab_http import WAIT_SECONDS
-
-from bes_lab.local.children import bes
-
-PAPER = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
+from lab_local import pinnable_sample, port_of, run_locally
 
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[int]:
-    """The sample on one GPU, where clients may pin a model."""
-    text = re.sub(r"(gpus|replicas): 4", r"\1: 1", PAPER.read_text(encoding="utf-8"))
-    text = text.replace("\n  router:\n", "\n  router:\n    clients: {pinModel: true}\n")
-    file = tmp_path / "service.yaml"
-    file.write_text(text, encoding="utf-8")
-    command = bes("local", "up", str(file), "--port", "0", "--logs", str(tmp_path / "logs"))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            said += line
-            if line.startswith("curl"):
-                break
-        found = re.search(r"http://127.0.0.1:([0-9]+)/v1/completions", said)
-        assert found is not None, said
-        yield int(found[1])
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=WAIT_SECONDS)
+    with run_locally(pinnable_sample(), tmp_path) as running:
+        yield port_of(running["urls"][0])
 
 
 def ask(port: int, path: str, body: dict[str, Any] | None = None, **fields: str) -> tuple[Any, dict[str, str]]:

@@ -2,18 +2,14 @@
 
 import json
 import re
-import signal
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from lab_http import WAIT_SECONDS, ask, soon
+from lab_http import ask, soon
+from lab_local import pinnable_sample, port_of, run_locally
 
-from bes_lab.local.children import bes
-
-PAPER = Path(__file__).parents[2] / "examples" / "opt-paper.yaml"
 WITHIN = "deadline: {hard: {within: 600ms}"
 DEADLINE = 0.6
 LONG = 100
@@ -34,32 +30,16 @@ class Ports:
 @pytest.fixture
 def ports(tmp_path: Path) -> Iterator[Ports]:
     """On one GPU. lambada's deadline looks at the first token, piqa aborts what misses its own."""
-    text = re.sub(r"(gpus|replicas): 4", r"\1: 1", PAPER.read_text(encoding="utf-8"))
-    text = text.replace("\n  router:\n", "\n  router:\n    clients: {pinModel: true}\n")
+    text = pinnable_sample()
     text = text.replace(f"lambada\n    {WITHIN}", f"lambada\n    {WITHIN}, measure: FirstToken")
     text = text.replace(f"piqa\n    {WITHIN}", f"piqa\n    {WITHIN}, onMiss: Abort")
     assert {"measure: FirstToken", "onMiss: Abort"} <= set(re.findall(r"measure: FirstToken|onMiss: Abort", text))
-    file = tmp_path / "service.yaml"
-    file.write_text(text, encoding="utf-8")
-    command = bes("local", "up", str(file), "--port", "0", "--logs", str(tmp_path / "logs"))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            said += line
-            if line.startswith("curl -i"):
-                break
-        client, admin = (re.search(rf"{word} +(?:at )?http://127.0.0.1:([0-9]+)", said) for word in ("ready", "admin"))
-        assert client is not None, said
-        assert admin is not None, said
-        token = (tmp_path / "logs" / "admin-token").read_text(encoding="utf-8").strip()
-        listed = ask(int(admin[1]), "GET", "/backends", fields={"authorization": f"Bearer {token}"})
+    with run_locally(text, tmp_path) as running:
+        admin = port_of(running["admin_urls"][0])
+        token = Path(running["admin_token_file"]).read_text(encoding="utf-8").strip()
+        listed = ask(admin, "GET", "/backends", fields={"authorization": f"Bearer {token}"})
         (engine,) = [each["port"] for each in json.loads(listed.body) if each["backend"] == "opt-6.7b/0"]
-        yield Ports(int(client[1]), int(admin[1]), engine)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=WAIT_SECONDS)
+        yield Ports(port_of(running["urls"][0]), admin, engine)
 
 
 def metric(admin: int, line: str) -> float:
