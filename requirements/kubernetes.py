@@ -1,4 +1,4 @@
-"""Build Kubernetes, etcd, CoreDNS, Helm and kubeconform into the user's cache, or do nothing at once if they are there.
+"""Build Kubernetes, etcd, CoreDNS, Helm, kubeconform and Prometheus into the user's cache, unless they are there.
 
 Run by the Makefile with the system's Python, so it uses the standard library only. Versions are the Go modules' below
 e2e/cluster/go (see pin.py there), checked against their go.sum; no root is needed. A program's folder in the cache is
@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = ROOT / "e2e/cluster/go"
-ORDER = ("etcd", "kubernetes", "helm", "coredns", "kubeconform", "pause")
+ORDER = ("etcd", "kubernetes", "helm", "coredns", "kubeconform", "pause", "prometheus")
 GO_PLACES = ("/usr/local/go/bin", "/usr/lib/go/bin")
 """Where Go's own installer puts it; often not on the PATH."""
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def test_every_setting_of_the_operator_is_a_value_or_said_by_the_chart() -> None
     settings, _ = chart.settings_schema()
     assert settings["properties"].keys() | chart.SAID_BY_CHART == OperatorSettings.model_fields.keys()
     assert settings["properties"].keys() & chart.SAID_BY_CHART == set()
+
+
+def test_what_differs_from_start_to_start_is_not_among_what_is_generated() -> None:
+    said = json.dumps(chart.settings_schema())
+    assert said == json.dumps(chart.settings_schema())
+    assert socket.gethostname() not in said.replace("-", " ").replace('"', " ").split()
+    assert "identity" not in said
 
 
 def test_a_setting_that_the_operator_no_longer_has_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

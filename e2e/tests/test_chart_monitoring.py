@@ -18,6 +18,7 @@ import pytest
 import yaml
 from helm_chart import EVERYTHING, NAMESPACE, NAMESPACED, ROOT, Object, of_kind, one, pods, render
 
+from bes_lab.cluster.programs import the_programs
 from bes_lab.local.prometheus import command_line, find_prometheus, port_in
 from bes_operator.labels import Component, child_labels
 from bes_operator.metrics import Metrics
@@ -174,9 +175,9 @@ def cluster() -> Iterator[int]:
 @contextlib.contextmanager
 def prometheus(folder: Path, api_port: int) -> Iterator[str]:
     """The chart's configuration, with the API server elsewhere and little patience."""
-    binary = find_prometheus()
+    binary = the_programs().find("prometheus") or find_prometheus()
     if binary is None:
-        pytest.skip("there is no prometheus: run `make prometheus`")
+        pytest.skip("there is no prometheus: run `make kubernetes`")
     data = one(render({**NAMESPACED, "prometheus": {"enabled": True, "scrapeSeconds": 1}}), "ConfigMap", PROMETHEUS)[
         "data"
     ]

@@ -35,6 +35,11 @@ PROGRAMS = {
     "etcd": ("go.etcd.io/etcd/server/v3", "v3.6.8", ["go.etcd.io/etcd/server/v3"]),
     "coredns": ("github.com/coredns/coredns", "v1.12.4", ["github.com/coredns/coredns"]),
     "helm": ("helm.sh/helm/v3", "v3.19.0", ["helm.sh/helm/v3/cmd/helm"]),
+    "prometheus": (
+        "github.com/prometheus/prometheus",
+        "v0.307.3",
+        ["github.com/prometheus/prometheus/cmd/prometheus"],
+    ),
     "kubeconform": ("github.com/yannh/kubeconform", "v0.7.0", ["github.com/yannh/kubeconform/cmd/kubeconform"]),
 }
 

@@ -51,6 +51,8 @@ def settings_schema() -> tuple[dict[str, Any], dict[str, Any]]:
     definitions = {name: part for name, part in schema["$defs"].items() if name != "Images"}
     _leave_out(definitions["Leadership"], LEADERSHIP_SAID_BY_CHART)
     _leave_out(schema, SAID_BY_CHART)
+    for name in LEADERSHIP_SAID_BY_CHART:  # an identity is new with each start
+        del schema["properties"]["leadership"]["default"][name]
     schema = {key: schema[key] for key in ("type", "additionalProperties", "properties")}
     schema["description"] = "The operator's further settings by their own names."
     schema["default"] = {}
