@@ -69,7 +69,7 @@ def test_every_other_program_of_a_page_is_there_and_so_are_its_files() -> None:
         named = [word for word in arguments if "/" in word and "=" not in word and not word.startswith(GIVEN)]
         if program in IN_CLUSTER:
             named = [word for word in named if (ROOT / word.partition("/")[0]).exists()]
-        else:
+        elif arguments[0] != "-m":
             assert named
         assert [word for word in named if not (ROOT / word).exists()] == [], page
 
