@@ -2,10 +2,11 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
+from bes_lab.cluster.images import IMAGES, the_builder
 from bes_lab.cluster.layout import the_state
 from bes_lab.cluster.native import Native, needs_of_this_machine
 from bes_lab.cluster.programs import the_programs
@@ -31,6 +32,15 @@ def cluster() -> Iterator[Native]:
         yield native
     finally:
         native.down()
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Native) -> Mapping[str, str]:
+    """The project's images by room (operator, router, engine, training, prometheus), built and held by every node."""
+    builder = the_builder()
+    for image in IMAGES.values():
+        cluster.load(builder.archive(image))
+    return {room: image.name for room, image in IMAGES.items()}
 
 
 def _say(line: str) -> None:

@@ -104,16 +104,15 @@ class Builder:
             self._buildah("push", "--quiet", image.name, f"docker-archive:{part}:{image.name}")
         return path
 
-    def imports(self, image: Image, program: str) -> bool:
-        """Whether ``program`` runs to its end in the built image's Python."""
+    def runs(self, image: Image, program: str) -> str:
+        """Run ``program`` in the built image's Python, as the image's user; what it complained about, or nothing."""
         container = self._buildah("from", image.name).strip()
         try:
-            run = ("run", "--isolation=chroot", container, "--", "python3", "-c", program)
-            self._buildah(*run)
-        except ClusterError:
-            return False
+            self._buildah("run", "--isolation=chroot", container, "--", "python3", "-c", program)
+        except ClusterError as error:
+            return str(error)
         else:
-            return True
+            return ""
         finally:
             self._buildah("rm", container)
 
@@ -132,7 +131,7 @@ class Builder:
             self._run("debootstrap", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}", SUITE, str(rootfs))
             for name in _UNUSED:
                 for part in (rootfs / name).iterdir():
-                    shutil.rmtree(part) if part.is_dir() else part.unlink()
+                    shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
             self._run("tar", "-C", str(rootfs), "--numeric-owner", "-cf", str(context / "rootfs.tar"), ".")
             (context / "Dockerfile").write_text(_BASE_DOCKERFILE, encoding="utf-8")
             self._build(named, context / "Dockerfile", context)
