@@ -150,18 +150,18 @@ def test_the_operators_labels_win_over_those_of_the_resource() -> None:
 
 def test_a_change_of_another_model_does_not_roll_an_emulated_engine() -> None:
     def grow(spec: dict[str, Any]) -> None:
-        spec["models"][1]["replicas"] = 5
+        spec["models"][0]["replicas"] = 5  # the other model's GPUs come after these
         spec["tasks"][0]["deadline"]["hard"]["within"] = "900ms"
 
     def slow(spec: dict[str, Any]) -> None:
-        spec["models"][0]["profile"] = {"preset": "opt-6.7b"}
+        spec["models"][1]["profile"] = {"preset": "opt-6.7b"}
 
     before = request_for(EMULATED)
     grown = request_for(EMULATED, service=changed(service_in(EMULATED), grow))
     slower = request_for(EMULATED, service=changed(service_in(EMULATED), slow))
-    template = engine(before, "opt-125m")["spec"]["template"]
-    assert engine(grown, "opt-125m")["spec"]["template"] == template
-    assert engine(slower, "opt-125m")["spec"]["template"] != template
+    template = engine(before, "opt-1.3b")["spec"]["template"]
+    assert engine(grown, "opt-1.3b")["spec"]["template"] == template
+    assert engine(slower, "opt-1.3b")["spec"]["template"] != template
 
 
 def test_a_configuration_or_a_policy_never_rolls_routers() -> None:
