@@ -11,12 +11,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bes_api.command import exit_code_of
 from bes_api.output import whole_file
+from bes_lab.cluster.archive import ProgramImage
 from bes_lab.cluster.checkout import checkout
 from bes_lab.cluster.layout import cache
 from bes_lab.cluster.programs import Programs, the_programs
@@ -26,6 +27,7 @@ SUITE = "bookworm"
 BASE_PACKAGES = ("python3", "python3-pip", "python3-venv", "ca-certificates")
 BASE = "localhost/best-effort-serving-base"
 TAG = "dev"
+_NOBODY = 65532
 _UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt/archives", "var/lib/apt/lists")
 _MOUNTED = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
 """Of this machine, where it has them: what a build needs to reach the package indexes as this machine does."""
@@ -74,9 +76,13 @@ IMAGES: Mapping[str, Image] = {
         Image("router", "router/Dockerfile"),
         Image("engine", "e2e/Dockerfile"),
         Image("training", "policy_training/Dockerfile"),
-        Image("prometheus", "e2e/cluster/prometheus.Dockerfile"),
     )
 }
+
+
+PROMETHEUS = f"localhost/best-effort-serving-prometheus:{TAG}"
+"""For tests on clusters without one. Debian's is built without Kubernetes' discovery: `make kubernetes` builds this."""
+_ROOMS = (*IMAGES, "prometheus")
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -102,6 +108,14 @@ class Builder:
         with whole_file(path) as part:
             part.unlink(missing_ok=True)
             self._buildah("push", "--quiet", image.name, f"docker-archive:{part}:{image.name}")
+        return path
+
+    def prometheus(self) -> Path:
+        """The archive of a Prometheus. Raises ClusterError."""
+        binary = Path(self._programs["prometheus"])
+        path = self._folder / f"{binary.parent.name}.tar"  # named by all that it is built from
+        if not path.exists():
+            ProgramImage(PROMETHEUS, binary, _NOBODY).write(path)
         return path
 
     def runs(self, image: Image, program: str) -> str:
@@ -171,22 +185,23 @@ def the_builder() -> Builder:
 def main() -> int:
     """Build what is asked for; the archives on stdout, one a line."""
     parser = argparse.ArgumentParser(prog="python -m bes_lab.cluster.images", description="build the project's images")
-    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(IMAGES)} (default: all)")
+    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"of {', '.join(_ROOMS)} (default: all)")
     rooms = parser.parse_args().rooms
-    if unknown := set(rooms) - set(IMAGES):
-        parser.error(f"no image {', '.join(sorted(unknown))}; there are {', '.join(IMAGES)}")
-    return exit_code_of("images", lambda: _build_all([IMAGES[room] for room in rooms or IMAGES]))
+    if unknown := set(rooms) - set(_ROOMS):
+        parser.error(f"no image {', '.join(sorted(unknown))}; there are {', '.join(_ROOMS)}")
+    return exit_code_of("images", lambda: _build_all(rooms or _ROOMS))
 
 
-def _build_all(images: list[Image]) -> int:
+def _build_all(rooms: Sequence[str]) -> int:
     if os.geteuid() != 0:
         raise ClusterError(
             "building without Docker needs root; with Docker: docker build -f DOCKERFILE . for each room"
         )
     builder = the_builder()
-    for image in images:
-        path = builder.archive(image)
-        _say(f"{image.name}: {path.stat().st_size / 1e6:.0f} MB")
+    for room in rooms:
+        image = IMAGES.get(room)
+        path = builder.archive(image) if image else builder.prometheus()
+        _say(f"{image.name if image else PROMETHEUS}: {path.stat().st_size / 1e6:.0f} MB")
         print(path)  # noqa: T201 - what was asked for
     return 0
 

@@ -15,7 +15,7 @@ SYSTEM_PLACES = ("/usr/sbin", "/sbin", "/usr/bin", "/bin")
 BUILT = frozenset(
     {
         *("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl"),
-        *("coredns", "helm", "kubeconform", "pause"),
+        *("coredns", "helm", "kubeconform", "pause", "prometheus"),
     }
 )
 """Only ever taken from what `make kubernetes` built: the system's may be years older."""
