@@ -176,6 +176,11 @@ def test_a_configuration_or_a_policy_never_rolls_routers() -> None:
     assert configuration(other) != configuration(request_for(EMULATED))
 
 
+def test_a_rule_that_names_a_model_which_is_gone_gives_way_to_the_fallback() -> None:
+    gone = configuration(request_for(EMULATED, policy=PolicyPart(StaticPolicy(model="opt-66b"))))
+    assert gone.policy == gone.fallback
+
+
 def test_both_policy_folders_are_there_before_there_is_a_policy() -> None:
     request = request_for(EMULATED)
     assert files_in(found(request, "ConfigMap", "demo-active")) == {}

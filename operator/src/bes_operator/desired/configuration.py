@@ -5,6 +5,7 @@ from bes_api.discovery_config import EndpointSlices, ServedModel
 from bes_api.engines import ENGINES
 from bes_api.resolved_engine import engine_of
 from bes_api.router_config import (
+    ConfiguredPolicy,
     DeadlineAwarePolicy,
     Limits,
     Listen,
@@ -31,6 +32,7 @@ LIMITS = Limits(propagation_seconds=PROPAGATION_SECONDS)
 def router_configuration(request: Desired, scenario: Scenario, load: LoadSource) -> RouterConfig:
     """See the module."""
     spec = request.service.spec
+    fallback = rule_of(spec.policy.fallback.type, spec.policy.fallback.static)
     return RouterConfig(
         service=request.service.name,
         listen=Listen(host=ANYWHERE, port=CLIENT_PORT),
@@ -41,8 +43,8 @@ def router_configuration(request: Desired, scenario: Scenario, load: LoadSource)
         ),
         load=load,
         prometheus_origins=request.settings.prometheus_origins,
-        policy=request.policy.configured,
-        fallback=rule_of(spec.policy.fallback.type, spec.policy.fallback.static),
+        policy=_policy(request, fallback),
+        fallback=fallback,
         limits=LIMITS,
         clients=clients_of(request.service),
     )
@@ -64,6 +66,13 @@ def rule_of(kind: RuleType, static: StaticSettings | None) -> RulePolicy:
             return ThresholdPolicy()
         case RuleType.DEADLINE_AWARE:
             return DeadlineAwarePolicy()
+
+
+def _policy(request: Desired, fallback: RulePolicy) -> ConfiguredPolicy:
+    """A tuned rule may still name a model that has left the service: no router would take such a configuration."""
+    policy = request.policy.configured
+    models = {model.name for model in request.service.spec.models}
+    return fallback if isinstance(policy, StaticPolicy) and policy.model not in models else policy
 
 
 def _served(request: Desired, model: Model) -> ServedModel:
