@@ -205,8 +205,15 @@ def _answer(what: str, status: int, headers: Mapping[str, str], content: bytes) 
             raise Unavailable(what, f"the API server's answer is no JSON object ({len(content)} bytes)")
         return document
     told = document.get("message") if isinstance(document, dict) else None
-    error = _BY_STATUS.get(status, Unavailable)
+    error = Conflict if status == 422 and _another(document) else _BY_STATUS.get(status, Unavailable)
     raise error(what, f"{told or 'no message'} (HTTP {status})", _seconds(headers.get("Retry-After")))
+
+
+def _another(document: Any) -> bool:
+    """Whether the object has another uid than the one that was meant: to server-side apply an invalid field."""
+    details = document.get("details") if isinstance(document, dict) else None
+    causes = (details or {}).get("causes") or ()
+    return any(cause.get("field") == "metadata.uid" for cause in causes)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -27,9 +27,8 @@ _MICRO_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 class _Sighting:
     """What another holder's Lease looked like, and when we first saw it so."""
 
-    holder: str
-    renew_time: str
-    duration_seconds: float
+    version: str
+    """Its resourceVersion: whatever changes it is a sign of life."""
     since: float
 
 
@@ -110,20 +109,18 @@ class Leader:
         if lease is None:
             await self._cluster.create(self._lease(None))
             return True
-        spec = lease.get("spec") or {}
-        holder = spec.get("holderIdentity") or ""
-        if holder not in ("", self._settings.identity) and not self._ran_out(holder, spec):
+        holder = (lease.get("spec") or {}).get("holderIdentity") or ""
+        if holder not in ("", self._settings.identity) and not self._ran_out(lease):
             return False
         await self._cluster.replace(self._lease(lease))
         return True
 
-    def _ran_out(self, holder: str, spec: Manifest) -> bool:
-        renew_time = str(spec.get("renewTime"))
-        duration = float(spec.get("leaseDurationSeconds") or self._settings.duration_seconds)
-        seen = self._seen
-        if seen is None or (seen.holder, seen.renew_time, seen.duration_seconds) != (holder, renew_time, duration):
-            seen = self._seen = _Sighting(holder, renew_time, duration, _now())
-        return _now() >= seen.since + seen.duration_seconds
+    def _ran_out(self, lease: Manifest) -> bool:
+        version = lease["metadata"]["resourceVersion"]
+        if self._seen is None or self._seen.version != version:
+            self._seen = _Sighting(version, _now())
+        stated = (lease.get("spec") or {}).get("leaseDurationSeconds")
+        return _now() >= self._seen.since + float(stated or self._settings.duration_seconds)
 
     def _lease(self, lease: Manifest | None) -> Manifest:
         instant = self._now().strftime(_MICRO_TIME)

@@ -27,3 +27,4 @@ def configure(form: Literal["json", "plain"], level: str) -> None:
     handler.setFormatter(_Json() if form == "json" else plain)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLevelName(level)))  # tells every event it sees
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # it runs beside the main thread, as meant
