@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from bes_lab.cluster.images import IMAGES, the_builder
+from bes_lab.cluster.images import IMAGES, PROMETHEUS, the_builder
 from bes_lab.cluster.layout import the_state
 from bes_lab.cluster.native import Native, needs_of_this_machine
 from bes_lab.cluster.programs import the_programs
@@ -40,7 +40,8 @@ def images(cluster: Native) -> Mapping[str, str]:
     builder = the_builder()
     for image in IMAGES.values():
         cluster.load(builder.archive(image))
-    return {room: image.name for room, image in IMAGES.items()}
+    cluster.load(builder.prometheus())
+    return {**{room: image.name for room, image in IMAGES.items()}, "prometheus": PROMETHEUS}
 
 
 def _say(line: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from bes_api.command import Command
 from bes_api.documents import the_service
 from bes_lab.cluster import devices
+from bes_lab.cluster.images import built_archives
 from bes_lab.cluster.kind import Kind, docker_answers
 from bes_lab.cluster.layout import MAX_NODES, the_state
 from bes_lab.cluster.native import Native
@@ -48,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     status = actions.add_parser("status", help="its processes, nodes and images; exit code 4 where something is wrong")
     status.add_argument("--json", action="store_true", help="for programs")
     load = actions.add_parser("load-image", help="let every node hold the images of docker archives")
-    load.add_argument("archives", nargs="+", type=Path, metavar="ARCHIVE")
+    load.add_argument("archives", nargs="*", type=Path, metavar="ARCHIVE", help="default: those of `make images`")
     for name, about in (("kubectl", "run kubectl as its administrator"), ("exec", "run a program on its first node")):
         passed = actions.add_parser(name, help=about, add_help=False, prefix_chars="\0")  # every word is the program's
         passed.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -67,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         case "status":
             return _status(cluster, as_json=arguments.json)
         case "load-image":
-            for archive in arguments.archives:
+            for archive in arguments.archives or _built():
+                _say(f"loading {archive.name}")
                 cluster.load(archive)
         case "kubectl":
             return _ran(cluster.inside("kubectl", *arguments.arguments))
@@ -94,6 +96,13 @@ def _advertised(arguments: argparse.Namespace) -> Mapping[str, int]:
         total.update(devices.requested(service))
     total.update(dict(devices.stated(given) for given in arguments.resource))
     return total
+
+
+def _built() -> list[Path]:
+    archives = sorted(built_archives().glob("*.tar"))
+    if not archives:
+        raise ClusterError("no image was built: `make images`, or name an archive")
+    return archives
 
 
 def _status(cluster: Native | Kind, *, as_json: bool) -> int:

@@ -175,9 +175,14 @@ class Builder:
         return done.stdout.decode(errors="replace")
 
 
+def built_archives() -> Path:
+    """The folder of the archives."""
+    return cache() / "images"
+
+
 def the_builder() -> Builder:
     """For this checkout, into the user's cache."""
-    folder = cache() / "images"
+    folder = built_archives()
     folder.mkdir(parents=True, exist_ok=True)
     return Builder(checkout(), folder, the_programs())
 
