@@ -25,9 +25,9 @@ class _Absent:
 def _changes(value: Any, schema: Schema, at: Location) -> Iterator[tuple[Location, Any]]:
     """Each place with what it becomes."""
     if schema.get("x-kubernetes-preserve-unknown-fields"):
-        yield from ((at, other) for other in ("text", [], None))
+        yield from _each(at, "text", [], None)
     elif isinstance(value, dict):
-        yield from ((at, other) for other in ("text", []))
+        yield from _each(at, "text", [])
         yield (*at, "unknown Field"), 1
         for key, child in value.items():
             yield (*at, key), _Absent
@@ -36,16 +36,17 @@ def _changes(value: Any, schema: Schema, at: Location) -> Iterator[tuple[Locatio
             if known is not None:
                 yield from _changes(child, known, (*at, key))
     elif isinstance(value, list):
-        yield from ((at, other) for other in ({}, [], [None], value * 2, value * 70))
+        yield from _each(at, {}, [], [None], value * 2, value * 70)
         for i, child in enumerate(value):
             yield from _changes(child, schema["items"], (*at, i))
     elif isinstance(value, bool):
-        yield from ((at, other) for other in (not value, 1, "true"))
+        yield from _each(at, not value, 1, "true")
     elif isinstance(value, int):
-        yield from ((at, other) for other in (-1, 0, value + 1, 10**12, 2**63 - 1, str(value), 1.5, True))
+        yield from _each(at, -1, 0, value + 1, 10**12, 2**63 - 1, str(value), 1.5, True)
     else:
         long = value * (schema.get("maxLength", 4096) // max(len(value), 1) + 1)
-        others = (
+        yield from _each(
+            at,
             "",
             "\u00e9",
             " a",
@@ -61,7 +62,10 @@ def _changes(value: Any, schema: Schema, at: Location) -> Iterator[tuple[Locatio
             [],
             long,
         )
-        yield from ((at, other) for other in others)
+
+
+def _each(at: Location, *others: Any) -> Iterator[tuple[Location, Any]]:
+    return ((at, other) for other in others)
 
 
 def _replaced(data: Data, at: Location, value: Any) -> Data:

@@ -114,6 +114,11 @@ BROKEN: dict[str, tuple[Data, list[str]]] = {
         ["spec.policy.fallback.static"],
     ),
     "source-union": (changed(SPEC, "policy", to={"source": {}}), ["spec.policy.source"]),
+    "element-twice": (pod(volumes=[VOLUME, VOLUME]), ["spec.engine.pod.volumes[1].name"]),
+    "mount-twice": (
+        pod(volumes=[VOLUME], volumeMounts=[{"name": "data", "mountPath": "/data"}] * 2),
+        ["spec.engine.pod.volumeMounts[1].mountPath"],
+    ),
     "model-cache-union": (changed(SPEC, "engine", "modelCache", to={}), ["spec.engine.modelCache"]),
     "pod-label-reserved": (
         pod(labels={"besteffort.dev/service": "x", "team": "y"}),

@@ -59,6 +59,15 @@ def test_python_names_are_no_second_way_to_write_a_document() -> None:
         parsed(data)
 
 
+def test_null_means_absent_as_it_does_to_the_api_server() -> None:
+    data = sample()
+    data["spec"]["load"] = data["spec"]["router"] = data["spec"]["models"][0]["engine"] = None
+    data["spec"]["tasks"][0]["deadline"]["measure"] = data["spec"]["tasks"][0]["quality"]["small"] = None
+    written = sample()
+    del written["spec"]["tasks"][0]["quality"]["small"]
+    assert parsed(data) == parsed(written)
+
+
 def test_words_that_a_deadline_does_not_know_are_refused() -> None:
     for path, value in (
         (("spec", "tasks", 0, "deadline", "onMiss"), "Retry"),

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 DEFINITION = f"{DEFINITIONS}/{definition()['metadata']['name']}"
 SERVICES = f"/apis/{API_VERSION}/namespaces/default/{PLURAL}"
 SPEC = node_at(resource_schema(), "spec")
-OF_LIST_TYPE = {"spec.models": "model-twice", "spec.tasks": "task-twice", "spec.acceleratorGroups": "group-twice"}
+OF_LIST_TYPE = {path: rule.id for rule in RULES if rule.cel is None for path in rule.paths}
 CALM = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -73,7 +74,7 @@ class Answer:
         found = {rule.id for rule in RULES if rule.message in self.text}
         for cause in self.said.get("details", {}).get("causes", []):
             if cause["reason"] == "FieldValueDuplicate":
-                found |= {OF_LIST_TYPE.get(cause["field"].rpartition("[")[0], "other list")}
+                found.add(OF_LIST_TYPE[re.sub(r"\[[0-9]+\]", "[*]", cause["field"]).removesuffix("[*]")])
         return found
 
 

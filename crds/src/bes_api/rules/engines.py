@@ -8,7 +8,7 @@ process per GPU. The operator refuses it when it reconciles (`EmulatedGPUShared`
 from collections.abc import Iterable
 
 from bes_api.location import Location
-from bes_api.rules.rule import Rule, broken, exactly_one
+from bes_api.rules.rule import Rule, broken, exactly_one, twice
 from bes_api.service import ModelCache, Pod, ServiceSpec, Variable, VariableSource, Volume
 
 RESERVED_PREFIX = "besteffort.dev/"
@@ -80,6 +80,26 @@ RULES: tuple[Rule, ...] = (
         engine_missing,
         "(has(self.engine) && has(self.engine.type)) || self.models.all(m, has(m.engine) && has(m.engine.type))",
         "models",
+    ),
+    Rule(
+        "element-twice",
+        (
+            *_below(_ENGINES, "imagePullSecrets"),
+            *_below(_PODS, "env"),
+            *_below(_PODS, "volumes"),
+            "spec.models[*].resourceClaims",
+            "spec.models[*].resources.claims",
+        ),
+        "two elements of this list have this name: rename or remove one",
+        twice("name", "name"),
+        None,
+    ),
+    Rule(
+        "mount-twice",
+        _below(_PODS, "volumeMounts"),
+        "two volumes are mounted at this path: choose another mountPath for one",
+        twice("mount_path", "mountPath"),
+        None,
     ),
     Rule(
         "model-cache-union",

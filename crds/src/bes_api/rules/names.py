@@ -2,11 +2,11 @@
 # ruff: noqa: D103 - what a check means stands once, as its rule's message
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from bes_api.location import Location
 from bes_api.quantities import SERVICE_NAME_PATTERN
-from bes_api.rules.rule import Rule, broken
+from bes_api.rules.rule import Rule, broken, twice
 from bes_api.service import BestEffortService, ServiceSpec
 
 
@@ -20,22 +20,6 @@ def named_like_service(service: BestEffortService) -> Iterable[Location]:
         yield from broken(model.name == service.name, "spec", "models", i, "name")
     for i, task in enumerate(spec.tasks):
         yield from broken(task.name == service.name and task.name != spec.default_task, "spec", "tasks", i, "name")
-
-
-def _repeated(names: Sequence[str], field: str) -> Iterable[Location]:
-    return ((field, i, "name") for i, name in enumerate(names) if name in names[:i])
-
-
-def group_twice(spec: ServiceSpec) -> Iterable[Location]:
-    return _repeated([group.name for group in spec.accelerator_groups], "acceleratorGroups")
-
-
-def model_twice(spec: ServiceSpec) -> Iterable[Location]:
-    return _repeated([model.name for model in spec.models], "models")
-
-
-def task_twice(spec: ServiceSpec) -> Iterable[Location]:
-    return _repeated([task.name for task in spec.tasks], "tasks")
 
 
 def unknown_group(spec: ServiceSpec) -> Iterable[Location]:
@@ -91,9 +75,15 @@ RULES: tuple[Rule, ...] = (
         "self.spec.models.all(m, m.name != self.metadata.name) && "
         "self.spec.tasks.all(t, t.name != self.metadata.name || t.name == self.spec.defaultTask)",
     ),
-    Rule("group-twice", ("spec",), "two accelerator groups have this name: rename one", group_twice, None),
-    Rule("model-twice", ("spec",), "two models have this name: rename one", model_twice, None),
-    Rule("task-twice", ("spec",), "two tasks have this name: rename one", task_twice, None),
+    Rule(
+        "group-twice",
+        ("spec.acceleratorGroups",),
+        "two accelerator groups have this name: rename one",
+        twice("name", "name"),
+        None,
+    ),
+    Rule("model-twice", ("spec.models",), "two models have this name: rename one", twice("name", "name"), None),
+    Rule("task-twice", ("spec.tasks",), "two tasks have this name: rename one", twice("name", "name"), None),
     Rule(
         "group-unknown",
         ("spec",),

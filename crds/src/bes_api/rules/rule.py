@@ -56,6 +56,16 @@ def exactly_one(*members: object) -> bool:
     return sum(member is not None for member in members) == 1
 
 
+def twice(member: str, alias: str) -> Callable[[Sequence[BaseModel]], Iterable[Location]]:
+    """The check of a list that is a map by ``member``: yields every element whose value an earlier one has."""
+
+    def check(items: Sequence[BaseModel]) -> Iterable[Location]:
+        values = [getattr(item, member) for item in items]
+        return ((i, alias) for i, value in enumerate(values) if value in values[:i])
+
+    return check
+
+
 def _nodes(root: BaseModel, path: str) -> Iterator[tuple[Location, Any]]:
     """Every node at ``path`` with its location; a path through something absent has none."""
     found: list[tuple[Location, Any]] = [(HERE, root)]

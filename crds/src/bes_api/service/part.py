@@ -1,6 +1,6 @@
 """What every part of the resource is made of: the frozen base, bounded numbers, and how lists merge."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeGuard
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
@@ -43,9 +43,15 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, data: Any) -> Any:
-        if isinstance(data, dict) and None in data.values():
-            return {key: value for key, value in data.items() if value is not None}
-        return data
+        return _without_nulls({key: _without_nulls(value) for key, value in data.items()}) if _is_map(data) else data
+
+
+def _is_map(data: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(data, dict)
+
+
+def _without_nulls(value: Any) -> Any:
+    return {key: member for key, member in value.items() if member is not None} if _is_map(value) else value
 
 
 class ObjectReference(Part):
