@@ -156,9 +156,9 @@ def test_an_archive_holds_the_program_and_says_who_runs_it(tmp_path: Path) -> No
         (manifest,) = json.loads(_content(archive, "manifest.json"))
         configuration_ = json.loads(_content(archive, manifest["Config"]))
         with tarfile.open(fileobj=io.BytesIO(_content(archive, manifest["Layers"][0]))) as layer:
-            assert [(each.name, each.mode) for each in layer] == [("say", 0o755)]
+            assert [(each.name, each.mode) for each in layer] == [("bin/say", 0o755)]
     assert manifest["RepoTags"] == ["localhost/say:1"]
-    assert (configuration_["config"]["Entrypoint"], configuration_["config"]["User"]) == (["/say"], "65532")
+    assert (configuration_["config"]["Entrypoint"], configuration_["config"]["User"]) == (["/bin/say"], "65532")
 
 
 def _content(archive: tarfile.TarFile, name: str) -> bytes:

@@ -24,9 +24,20 @@ class ProgramImage:
     program: Path
     user: int
 
+    @property
+    def archive_name(self) -> str:
+        """A file name that says everything it is built from, where the program's folder does."""
+        said = hashlib.sha256(f"{self.name} {self._place} {self.user}".encode()).hexdigest()
+        return f"{self.program.parent.name}-{said[:8]}.tar"
+
+    @property
+    def _place(self) -> PurePosixPath:
+        """Not at the root, where a pod may want to mount a folder of the program's name."""
+        return PurePosixPath("bin") / self.program.name
+
     def write(self, path: Path) -> None:
         """The archive, whole or not there."""
-        layer = _layer(PurePosixPath(self.program.name), self.program.read_bytes())
+        layer = _layer(PurePosixPath("bin") / self.program.name, self.program.read_bytes())  # "/NAME" may be a mount
         digest = hashlib.sha256(layer).hexdigest()
         configuration = json.dumps(self._configuration(digest)).encode()
         named = f"{hashlib.sha256(configuration).hexdigest()}.json"
@@ -41,7 +52,7 @@ class ProgramImage:
             "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
             "os": "linux",
             "created": _WHEN,
-            "config": {"Entrypoint": [f"/{self.program.name}"], "User": str(self.user), "Env": [_PATH]},
+            "config": {"Entrypoint": [f"/bin/{self.program.name}"], "User": str(self.user), "Env": [_PATH]},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
             "history": [{"created": _WHEN}],
         }
