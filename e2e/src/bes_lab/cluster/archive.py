@@ -37,7 +37,7 @@ class ProgramImage:
 
     def write(self, path: Path) -> None:
         """The archive, whole or not there."""
-        layer = _layer(PurePosixPath("bin") / self.program.name, self.program.read_bytes())  # "/NAME" may be a mount
+        layer = _layer(self._place, self.program.read_bytes())
         digest = hashlib.sha256(layer).hexdigest()
         configuration = json.dumps(self._configuration(digest)).encode()
         named = f"{hashlib.sha256(configuration).hexdigest()}.json"
@@ -52,7 +52,7 @@ class ProgramImage:
             "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
             "os": "linux",
             "created": _WHEN,
-            "config": {"Entrypoint": [f"/bin/{self.program.name}"], "User": str(self.user), "Env": [_PATH]},
+            "config": {"Entrypoint": [f"/{self._place}"], "User": str(self.user), "Env": [_PATH]},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
             "history": [{"created": _WHEN}],
         }

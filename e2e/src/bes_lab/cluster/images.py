@@ -112,10 +112,12 @@ class Builder:
 
     def prometheus(self) -> Path:
         """The archive of a Prometheus. Raises ClusterError."""
-        binary = Path(self._programs["prometheus"])
-        path = self._folder / f"{binary.parent.name}.tar"  # named by all that it is built from
+        image = ProgramImage(PROMETHEUS, Path(self._programs["prometheus"]), _NOBODY)
+        path = self._folder / image.archive_name
         if not path.exists():
-            ProgramImage(PROMETHEUS, binary, _NOBODY).write(path)
+            for older in self._folder.glob("prometheus-*.tar"):
+                older.unlink()
+            image.write(path)
         return path
 
     def runs(self, image: Image, program: str) -> str:

@@ -1,7 +1,10 @@
 """Images of a native cluster's nodes: docker archives, imported into each node's containerd once per content."""
 
+import json
+import tarfile
 from pathlib import Path
 
+from bes_api.output import write_whole
 from bes_lab.cluster.archive import COREDNS, PAUSE, ProgramImage
 from bes_lab.cluster.layout import NETNS, Node, State
 from bes_lab.cluster.programs import Programs, output, succeeds
@@ -24,9 +27,10 @@ class NodeImages:
         found = []
         for name, program in ((PAUSE, "pause"), (COREDNS, "coredns")):
             binary = Path(self._programs[program])
-            path = self.archives / f"{binary.parent.name}.tar"  # named by all that it is built from
+            image = ProgramImage(name, binary, _NOBODY)
+            path = self.archives / image.archive_name
             if not path.exists():
-                ProgramImage(name, binary, _NOBODY).write(path)
+                image.write(path)
             found.append(path)
         return found
 
@@ -40,12 +44,14 @@ class NodeImages:
             raise ClusterError(f"{archive}: no such file; `make images` writes the project's archives")
         stat = archive.stat()
         stamp = f"{archive.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-        loaded = self._state.node(node) / "loaded-images"
-        if loaded.exists() and stamp in loaded.read_text(encoding="utf-8").splitlines():
+        noted = self._state.node(node) / "loaded-images.json"
+        loaded: dict[str, str] = json.loads(noted.read_text(encoding="utf-8")) if noted.exists() else {}
+        # By name, because an archive that was loaded may have lost its name to a later one.
+        names = names_in(archive)
+        if all(loaded.get(name) == stamp for name in names):
             return
         output(*self._ctr(node), "images", "import", archive.resolve(), seconds=_IMPORT_SECONDS)
-        with loaded.open("a", encoding="utf-8") as noted:
-            noted.write(f"{stamp}\n")
+        write_whole(noted, json.dumps({**loaded, **dict.fromkeys(names, stamp)}, indent=1) + "\n")
 
     def names(self, node: Node) -> list[str]:
         """Names of the images that the node holds."""
@@ -60,3 +66,14 @@ class NodeImages:
             "--",
         )
         return (*entered, self._programs["ctr"], "--namespace=k8s.io")
+
+
+def names_in(archive: Path) -> list[str]:
+    """The names that a docker archive gives to its images. Raises ClusterError for another file."""
+    try:
+        with tarfile.open(archive) as opened:
+            manifest = opened.extractfile("manifest.json")
+            described = json.load(manifest) if manifest is not None else []
+        return [name for image in described for name in image["RepoTags"] or ()]
+    except (tarfile.TarError, KeyError, ValueError, TypeError):
+        raise ClusterError(f"{archive}: no docker archive; `docker save` and `make images` write such") from None
