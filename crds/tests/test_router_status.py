@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from bes_api.router_status import (
     CandidateStatus,
     ConfigurationStatus,
+    DiscoveryStatus,
     LoadStatus,
     PolicyStatus,
     RouterStatus,
@@ -46,6 +47,7 @@ def status(**fields: Any) -> RouterStatus:
         "tasks": (),
         "errors": {},
         "load": LoadStatus(source="direct", known=1, listed=2, share=0.5),
+        "discovery": DiscoveryStatus(source="static"),
         "in_flight": 0,
         "connections": 1,
         "backends_ready": 1,
