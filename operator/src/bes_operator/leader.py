@@ -101,7 +101,7 @@ class Leader:
             async with asyncio.timeout(self.seconds_left(span) if self.leads() else span):
                 granted = await self._ask(await self._cluster.read(self._key))
         except (ClusterError, TimeoutError) as error:
-            _log.warning("leader: %s not renewed: %s", self._key, error or "no answer in time")
+            _log.warning("leader: %s not renewed: %s", self._key, str(error) or "no answer in time")
             return
         self._renewed_at = asked_at if granted else None
 
