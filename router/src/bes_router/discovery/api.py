@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 from pydantic import BaseModel, ValidationError
 
+from bes_router.discovery.pace import Pace
 from bes_router.discovery.slices import SERVICE_LABEL, EndpointSlice, Metadata, SliceList
 from bes_router.errors import DiscoveryError, ExpiredError
 
@@ -26,9 +27,6 @@ MAX_BYTES = 8 * 1024 * 1024
 """Of one page, and of one event: a slice holds 1,000 endpoints at most."""
 MAX_REFUSAL_BYTES = 64 * 1024
 MAX_REASON = 300
-REQUEST_SECONDS = 20.0
-SILENCE_SECONDS = 15.0
-"""A watch that lasts so much longer than was agreed has lost its server."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,7 @@ class ApiServer:
 
     url: str
     account: Path = ACCOUNT
+    pace: Pace = field(default_factory=Pace)
 
     @classmethod
     def of_pod(cls, environment: Mapping[str, str]) -> "ApiServer | None":
@@ -71,7 +70,7 @@ class SliceClient:
         found: dict[str, EndpointSlice] = {}
         query = {"limit": str(PAGE_ITEMS)}
         with _translated("LIST"):
-            async with asyncio.timeout(REQUEST_SECONDS):
+            async with asyncio.timeout(self._server.pace.request):
                 for _ in range(MAX_PAGES):
                     async with await self._get(query) as response:
                         page = SliceList.model_validate_json(await _body(response))
@@ -81,23 +80,24 @@ class SliceClient:
                     query["continue"] = page.metadata.continuation
             raise DiscoveryError(f"there are more than {MAX_PAGES * PAGE_ITEMS} EndpointSlices")
 
-    async def watch(self, version: str, seconds: int, hear: Callable[[Event | None], None]) -> None:
-        """Tell ``hear`` what happens after ``version``, for about ``seconds``; None first: the server agreed to watch.
+    async def watch(self, version: str, hear: Callable[[Event | None], None]) -> None:
+        """Tell ``hear`` what happens after ``version``, for a while; first None, once the server has agreed to watch.
 
         Raises ExpiredError where the server no longer knows ``version``.
         """
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version}
-        query["timeoutSeconds"] = str(seconds)
+        pace = self._server.pace
+        query["timeoutSeconds"] = str(pace.watch)
         with _translated("WATCH"):
-            async with asyncio.timeout(seconds + SILENCE_SECONDS), await self._get(query) as response:
+            async with asyncio.timeout(pace.watch + pace.silence), await self._get(query) as response:
                 hear(None)
                 rest = b""
                 async for data in response.content.iter_any():
                     *lines, rest = (rest + data).split(b"\n")
+                    if max(map(len, (*lines, rest))) > MAX_BYTES:
+                        raise DiscoveryError(f"an event is larger than {MAX_BYTES} bytes")
                     for line in filter(None, lines):
                         hear(_event(line))
-                    if len(rest) > MAX_BYTES:
-                        raise DiscoveryError(f"an event is larger than {MAX_BYTES} bytes")
 
     async def close(self) -> None:
         """Close the connection."""
@@ -131,7 +131,7 @@ class SliceClient:
             context = ssl.create_default_context(cadata=trusted.decode("ascii")) if secure else True
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=context),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=REQUEST_SECONDS / 2),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._server.pace.request / 2),
                 trust_env=False,
             )
             self._trusted = trusted

@@ -6,37 +6,19 @@ nothing, so that duplicates and latecomers do no harm.
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bes_api.discovery_config import BackendAddress, EndpointSlices, ServedModel
 from bes_api.scenario import Scenario
-from bes_router.discovery.api import Event, SliceClient
+from bes_router.discovery.api import ApiServer, Event, SliceClient
 from bes_router.discovery.found import Found, Listed, Report, Tell
 from bes_router.discovery.seats import Seats, seated
 from bes_router.discovery.slices import EndpointSlice, Pod, pods_of
 from bes_router.errors import DiscoveryError, ExpiredError
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How often the API server is asked, in seconds."""
-
-    watch: int = 60
-    """Of one watch; the server ends it then, and the next goes on where it ended."""
-    relist: float = 600.0
-    """After so long everything is listed again, whatever the watch said."""
-    first_pause: float = 0.5
-    """After a failure; twice as long with every further one."""
-    longest_pause: float = 10.0
-    settled: float = 5.0
-    """A watch that lasted so long was a success, however it ended."""
-    jitter: Callable[[], float] = random.random
-    """0..1; pauses are cut by up to half, so that routers do not come all at once."""
 
 
 @dataclass(frozen=True)
@@ -47,23 +29,17 @@ class Known:
     seats: Seats
 
 
-MOST_ASKED_SECONDS = 60.0
-"""A server that asks to be left alone for longer is asked again after so long."""
-
-
 class SliceDiscovery:
     """Engines of ``config``'s Services, as replicas of ``scenario``. ``join_by_name``: figures carry the pod's name."""
 
     name = "endpointslices"
 
-    def __init__(
-        self, config: EndpointSlices, scenario: Scenario, client: SliceClient, *, join_by_name: bool, pace: Pace
-    ) -> None:
+    def __init__(self, config: EndpointSlices, scenario: Scenario, server: ApiServer, *, join_by_name: bool) -> None:
         self._config = config
         self._scenario = scenario
-        self._client = client
+        self._client = SliceClient(server, config.namespace, [engines.service for engines in config.engines])
         self._join_by_name = join_by_name
-        self._pace = pace
+        self._pace = server.pace
         self._ports = {engines.service: engines.port_name for engines in config.engines}
         self._slices: dict[str, EndpointSlice] = {}
         self._seats: Seats = {}
@@ -94,10 +70,13 @@ class SliceDiscovery:
                     await self._turn(tell)
                 except DiscoveryError as error:
                     problem = error
-                failures = 0 if time.monotonic() - began >= self._pace.settled else failures + 1
+                except Exception as error:  # the outermost loop: one bad turn must not be the last
+                    log.exception("looking for engines failed")
+                    problem = DiscoveryError(repr(error))
+                failures = 0 if (self.report.heard_at or 0.0) - began >= self._pace.settled else failures + 1
                 if problem is not None:
                     self._failed(problem, failures)
-                await asyncio.sleep(self._pause(failures, problem))
+                await asyncio.sleep(self._pace.pause(failures, problem.retry_after if problem is not None else 0.0))
         finally:
             await self._client.close()
 
@@ -110,7 +89,8 @@ class SliceDiscovery:
             self.report.lists += 1
             self._heard()
             self._tell(tell)
-        await self._client.watch(self._version, self._pace.watch, lambda event: self._take(event, tell))
+        await self._client.watch(self._version, lambda event: self._take(event, tell))
+        self._heard()
 
     def _take(self, event: Event | None, tell: Tell) -> None:
         self._heard()
@@ -173,13 +153,6 @@ class SliceDiscovery:
         if not self.report.problem:
             log.warning("which engines run is as it was last known: %s", error)
         self.report.problem = str(error)
-
-    def _pause(self, failures: int, problem: DiscoveryError | None) -> float:
-        """Seconds until the next turn."""
-        pace = self._pace
-        longest = min(pace.longest_pause, pace.first_pause * 2.0 ** (failures - 1)) if failures else 0.0
-        asked = min(MOST_ASKED_SECONDS, problem.retry_after) if problem is not None else 0.0
-        return max(asked, longest * (1.0 - 0.5 * pace.jitter()))
 
 
 def _newer(version: str, than: str) -> bool:

@@ -2,8 +2,8 @@
 
 from bes_api.discovery_config import StaticBackends
 from bes_api.router_config import PrometheusLoad, RouterConfig
-from bes_router.discovery.api import ApiServer, SliceClient
-from bes_router.discovery.endpoint_slices import Pace, SliceDiscovery
+from bes_router.discovery.api import ApiServer
+from bes_router.discovery.endpoint_slices import SliceDiscovery
 from bes_router.discovery.found import Discovery
 from bes_router.discovery.static import StaticList
 from bes_router.errors import StartupError
@@ -12,9 +12,7 @@ INSTANCE = "instance"
 """Prometheus' own label: address and port of what it scraped."""
 
 
-def discovery_of(
-    config: RouterConfig, server: ApiServer | None, before: Discovery | None = None, pace: Pace | None = None
-) -> Discovery:
+def discovery_of(config: RouterConfig, server: ApiServer | None, before: Discovery | None = None) -> Discovery:
     """It does nothing until it runs; ``before`` is the one whose knowledge it goes on from.
 
     Raises StartupError where there is no API server to ask.
@@ -28,8 +26,7 @@ def discovery_of(
             "(KUBERNETES_SERVICE_HOST is not set): run it in a pod, or list the backends (type Static)"
         )
     by_instance = isinstance(config.load, PrometheusLoad) and config.load.join_label == INSTANCE
-    client = SliceClient(server, asked.namespace, [engines.service for engines in asked.engines])
-    found = SliceDiscovery(asked, config.scenario, client, join_by_name=not by_instance, pace=pace or Pace())
+    found = SliceDiscovery(asked, config.scenario, server, join_by_name=not by_instance)
     if isinstance(before, SliceDiscovery):
         found.begin_with(before.known)
     return found
