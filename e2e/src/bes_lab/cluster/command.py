@@ -1,6 +1,8 @@
 """`bes cluster`: a Kubernetes to try the project on, on this machine."""
 
 import argparse
+import contextlib
+import fcntl
 import json
 import signal
 import subprocess
@@ -19,6 +21,7 @@ from bes_lab.cluster.native import Native
 from bes_lab.cluster.programs import the_programs
 from bes_lab.errors import ClusterError
 
+_CHANGES = ("up", "down", "load-image", "kill", "start")
 EPILOG = """\
 Where a Docker engine answers, the cluster is kind's; else, or with --native, it runs on this machine as root:
 containerd, kubelet and the control plane in network namespaces without a route to anywhere. `down` leaves nothing
@@ -60,6 +63,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Do it; progress on stderr, what was asked for on stdout."""
     cluster = _cluster(native=arguments.native)
+    with _in_turn() if arguments.action in _CHANGES else contextlib.nullcontext():
+        return _act(cluster, arguments)
+
+
+def _act(cluster: Native | Kind, arguments: argparse.Namespace) -> int:
     match arguments.action:
         case "up":
             cluster.up(arguments.nodes, _advertised(arguments))
@@ -81,6 +89,16 @@ def run(arguments: argparse.Namespace) -> int:
         case "kill" | "start":
             _disturb(cluster, arguments.action, arguments.daemon)
     return 0
+
+
+@contextlib.contextmanager
+def _in_turn() -> Iterator[None]:
+    """One change at a time: whoever comes second waits."""
+    lock = the_state().folder.with_suffix(".lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def _cluster(*, native: bool) -> Native | Kind:

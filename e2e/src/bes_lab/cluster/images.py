@@ -155,7 +155,14 @@ class Builder:
     def _build(self, name: str, dockerfile: Path, context: Path, *arguments: str) -> None:
         mounts = [f"--volume={place}:{place}:ro" for place in _MOUNTED if Path(place).exists()]
         self._buildah(
-            "bud", "--isolation=chroot", *mounts, *arguments, f"--tag={name}", f"--file={dockerfile}", str(context)
+            "bud",
+            "--layers",
+            "--isolation=chroot",
+            *mounts,
+            *arguments,
+            f"--tag={name}",
+            f"--file={dockerfile}",
+            str(context),
         )
 
     def _buildah(self, *arguments: str) -> str:
