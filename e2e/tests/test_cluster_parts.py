@@ -7,6 +7,7 @@ import os
 import ssl
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from bes_lab.cluster.images import IMAGES
 from bes_lab.cluster.kind import configuration
 from bes_lab.cluster.layout import ALL_NODES, PODS, State, nodes
 from bes_lab.cluster.node_files import CONTAINERD, KUBELET, POD_NETWORK, node_files
+from bes_lab.cluster.node_images import names_in
 from bes_lab.cluster.programs import BUILT, Programs, output
 from bes_lab.errors import ClusterError
 
@@ -112,9 +114,11 @@ def test_a_process_is_told_from_a_later_one_with_its_id() -> None:
 
 def test_a_process_that_only_waits_to_be_reaped_has_ended() -> None:
     child = os.posix_spawn(sys.executable, [sys.executable, "-c", ""], {})
-    while began(child) is not None:
-        pass
+    limit = time.monotonic() + 30
+    while (ended := began(child) is None) is False and time.monotonic() < limit:
+        time.sleep(0.01)
     os.waitpid(child, 0)
+    assert ended
 
 
 def test_nodes_advertise_together_exactly_what_a_service_asks_for() -> None:
@@ -157,7 +161,7 @@ def test_an_archive_holds_the_program_and_says_who_runs_it(tmp_path: Path) -> No
         configuration_ = json.loads(_content(archive, manifest["Config"]))
         with tarfile.open(fileobj=io.BytesIO(_content(archive, manifest["Layers"][0]))) as layer:
             assert [(each.name, each.mode) for each in layer] == [("bin/say", 0o755)]
-    assert manifest["RepoTags"] == ["localhost/say:1"]
+    assert manifest["RepoTags"] == names_in(tmp_path / "say.tar") == ["localhost/say:1"]
     assert (configuration_["config"]["Entrypoint"], configuration_["config"]["User"]) == (["/bin/say"], "65532")
 
 
@@ -166,6 +170,13 @@ def _content(archive: tarfile.TarFile, name: str) -> bytes:
     assert member is not None
     with contextlib.closing(member):
         return member.read()
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"\0" * 10240])
+def test_a_file_that_is_no_archive_is_said_to_be_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "other.tar").write_bytes(content)
+    with pytest.raises(ClusterError, match="no docker archive"):
+        names_in(tmp_path / "other.tar")
 
 
 def test_kind_is_asked_for_as_many_nodes_as_are_wanted() -> None:
