@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from desired_samples import SETTINGS
 from in_memory_cluster import Call
 from operation_rig import SERVICE_KEY, Rig, sample
 from virtual_time import run
@@ -364,3 +365,29 @@ def test_what_others_own_is_looked_for_again_until_it_is_there() -> None:
             assert rig.condition("Stalled") == ("True", "ProfileMissing")
 
     scene(test)
+
+
+@pytest.mark.parametrize("told_by", ["the list before the watch", "the supervisor"])
+def test_what_vanished_while_nobody_watched_is_noticed_when_the_watch_begins_anew(told_by: str) -> None:
+    async def test(rig: Rig) -> None:
+        rig.apply_service()
+        async with rig.operating():
+            await rig.settle()
+            rig.bend = lambda _events: []
+            rig.remove(ROUTER)
+            await rig.settle()
+            assert ROUTER not in rig.cluster.objects, "nobody has told, and nothing is listed for a long time"
+            if told_by == "the supervisor":
+                assert rig.began_anew is not None
+                rig.began_anew()
+            else:
+                deployments = [each for key, each in rig.cluster.objects.items() if key.kind == "Deployment"]
+                rig.bend = lambda _events: [(each, None) for each in deployments]
+                rig.publish()
+            await asyncio.sleep(30)
+            assert ROUTER in rig.cluster.objects
+
+    async def whole() -> None:
+        await test(Rig(SETTINGS.model_copy(update={"resync_seconds": 1e7})))
+
+    run(whole())
