@@ -7,7 +7,7 @@ ENVIRONMENT = $(or $(PYTHON),$(error Python 3.11 or newer is not on the PATH; na
 	requirements/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster-demo test test-quick test-cluster lint bench results .venv .venv-training .venv-bench .venv-engine prometheus resource kubernetes cluster-packages images faults fuzz soak
+.PHONY: help demo cluster-demo cluster-healing test test-quick test-cluster lint bench results .venv .venv-training .venv-bench .venv-engine prometheus resource kubernetes cluster-packages images faults fuzz soak
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,6 +17,9 @@ demo: .venv-training prometheus ## train a policy for examples/opt-paper.yaml an
 
 cluster-demo: .venv kubernetes cluster-packages ## a cluster on this machine, the chart, a training Job, a burst through its policy; needs root
 	.venv/bin/python -m bes_lab.cluster.demo
+
+cluster-healing: .venv kubernetes cluster-packages ## break a service on a cluster in every way, under traffic, and count what clients see; needs root
+	.venv/bin/python -m bes_lab.cluster.healing
 
 test: .venv-training .venv-engine prometheus ## lint and every test
 	$(call lint,.venv-training)
