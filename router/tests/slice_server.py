@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +56,7 @@ class SliceServer:
     """``list_faults`` and ``watch_faults`` happen to the next requests, one each; ``always`` to every one."""
 
     account: Path
+    secure: ssl.SSLContext | None = None
     pace: Pace = field(default_factory=lambda: QUICK)
     port: int = 0
     version: int = 100
@@ -72,14 +75,14 @@ class SliceServer:
 
     @property
     def server(self) -> ApiServer:
-        return ApiServer(f"http://127.0.0.1:{self.port}", self.account, self.pace)
+        return ApiServer(f"http{'s' if self.secure else ''}://127.0.0.1:{self.port}", self.account, self.pace)
 
     async def start(self) -> None:
         app = web.Application()
         app.router.add_get(f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices", self._answer)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.secure).start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
@@ -229,11 +232,24 @@ async def silence(request: web.Request) -> web.StreamResponse:
     return response
 
 
+def certificate(folder: Path) -> ssl.SSLContext:
+    """A new one for 127.0.0.1, which the account in ``folder`` trusts from now on."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    about = ["-days", "2", "-subj", "/CN=kubernetes", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(folder / "server.key"), "-out", str(folder / "ca.crt")]
+    subprocess.run([*command, *about, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "ca.crt", folder / "server.key")
+    return context
+
+
 @contextlib.asynccontextmanager
-async def slice_server(folder: Path, slices: Sequence[dict[str, Any]] = ()) -> AsyncIterator[SliceServer]:
+async def slice_server(
+    folder: Path, slices: Sequence[dict[str, Any]] = (), *, secure: bool = False
+) -> AsyncIterator[SliceServer]:
     folder.mkdir(exist_ok=True)
     (folder / "token").write_text(TOKEN)
-    server = SliceServer(folder)
+    server = SliceServer(folder, certificate(folder) if secure else None)
     server.put(*slices)
     await server.start()
     try:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from slice_server import (
     Fault,
     SliceServer,
     answering,
+    certificate,
     endpoint,
     silence,
     slice_of,
@@ -277,6 +279,33 @@ async def rotated(root: Path) -> None:
 
 def test_a_token_that_is_exchanged_or_missing_for_a_while_is_read_again(tmp_path: Path) -> None:
     rotated(tmp_path)
+
+
+@live
+async def trusted(root: Path) -> None:
+    async with slice_server(root, [dict(A)], secure=True) as server:
+        it = Watching(server)
+        await it.sees("a")
+        trusted_before = (root / "ca.crt").read_bytes()
+        await server.stop()
+        server.secure = certificate(root)
+        trusted_now = (root / "ca.crt").read_bytes()
+        (root / "ca.crt").write_bytes(trusted_before)
+        server.put(dict(B))
+        await server.start()
+        await until(lambda: "certificate" in it.discovery.report.problem.lower())
+        assert it.names == ["a"], "nothing is believed of a server that cannot show who it is"
+        (root / "ca.crt").write_bytes(trusted_now)
+        await it.sees("a", "b")
+        (root / "ca.crt").write_text("nonsense")
+        await it.drop()
+        await until(lambda: it.discovery.report.failures > 2 and bool(it.discovery.report.problem))
+        await it.end()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+def test_only_a_server_that_the_account_trusts_is_believed_and_its_authority_can_be_exchanged(tmp_path: Path) -> None:
+    trusted(tmp_path)
 
 
 @live

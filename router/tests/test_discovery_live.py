@@ -2,11 +2,17 @@
 
 import asyncio
 import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from router_rig import (
@@ -443,3 +449,32 @@ def test_a_router_that_ends_is_not_ready_but_serves_whoever_comes_until_all_have
 ) -> None:
     monkeypatch.setattr(running, "JUST_NOW_SECONDS", PATIENCE_SECONDS)
     leaves(tmp_path)
+
+
+@pytest.mark.slow
+def test_as_a_module_in_a_pod_it_starts_while_its_api_server_is_away(tmp_path: Path) -> None:
+    delivered(1).config.write(tmp_path / "router.json")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    environment = {**os.environ, "KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(port)}
+    command = [sys.executable, "-m", "bes_router", "--config", str(tmp_path / "router.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline().decode()
+        with urlopen(line.split("admin ")[1].strip(" )\n") + "/metrics") as answer:  # noqa: S310 - our own loopback URL
+            assert b"\nbes_router_discovery_current 0.0\n" in answer.read()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        said = process.communicate()[1]
+        assert b"Traceback" not in said
+        assert said.count(b"which engines run is as it was last known") == 1
+
+
+def test_as_a_module_outside_a_cluster_it_says_what_to_mend_in_one_line(tmp_path: Path) -> None:
+    delivered(1).config.write(tmp_path / "router.json")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("KUBERNETES_")}
+    command = [sys.executable, "-m", "bes_router", "--config", str(tmp_path / "router.json")]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert ended.returncode == 2
+    assert "KUBERNETES_SERVICE_HOST is not set" in ended.stderr
+    assert len(ended.stderr.splitlines()) <= 2

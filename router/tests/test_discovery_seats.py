@@ -86,6 +86,19 @@ def test_a_node_for_each_gpu_is_found_whatever_the_order(order: list[int], nodes
         assert len({gpu_of(model, seating, each) for model, each in here}) <= 1
 
 
+@given(st.permutations(range(4)), st.permutations(range(4)))
+def test_a_model_that_comes_later_sits_where_its_nodes_do(first: list[int], then: list[int]) -> None:
+    one, other = MODELS[:2]
+    here, pods = Seating({}, 0, ()), {one: list[Pod](), other: list[Pod]()}
+    for model, order in ((one, first), (other, then)):
+        for node in order:
+            pods[model].append(pod(f"{model}-{node}", f"n{node}"))
+            here = seated(SHARED, pods, here.seats)
+            assert here.guessed == ()
+    at = {each.node: gpu_of(one, here, each) for each in pods[one]}
+    assert {each.node: gpu_of(other, here, each) for each in pods[other]} == at
+
+
 def test_a_node_that_holds_several_gpus_of_a_group_does_not_tell_them_apart_and_its_pods_take_them_in_order() -> None:
     model = SHARED.models[0]
     pods = {model.name: [pod(f"p{i}", "big") for i in range(model.max_replicas)]}
