@@ -7,7 +7,7 @@ ENVIRONMENT = $(or $(PYTHON),$(error Python 3.11 or newer is not on the PATH; na
 	requirements/environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster-demo cluster-healing test test-quick test-cluster lint bench results .venv .venv-training .venv-bench .venv-engine prometheus resource kubernetes cluster-packages images faults fuzz soak
+.PHONY: help demo cluster-demo cluster-healing test test-quick test-cluster lint bench results .venv .venv-training .venv-bench .venv-engine prometheus resource kubernetes cluster-packages images faults test-faults fuzz soak
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -40,6 +40,10 @@ bench: .venv-bench ## measure router, decision, simulator and learner; records g
 
 faults: .venv prometheus ## break a service under load in every way, then 5,000 hostile requests and answers; records
 	.venv/bin/python -m bes_lab.faults
+
+FAULTS ?=
+test-faults: .venv kubernetes ## every API call of the operator disturbed in turn, and the operator killed after each; hours; records
+	.venv/bin/python -m bes_lab.cluster.faults $(FAULTS)
 
 FUZZ_SECONDS ?= 600
 fuzz: .venv ## fuzz the router's parsers, guided by coverage, for FUZZ_SECONDS (600); records

@@ -1,0 +1,113 @@
+"""A child is changed and deleted behind the operator's back, while the watch of its kind is down or tells nonsense."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from bes_lab.cluster.fault_proxy import FaultProxy
+from bes_lab.cluster.faults.asking import SERVICE, until
+from bes_lab.cluster.faults.cases import Say, Verdict
+from bes_lab.cluster.faults.stage import QUICK, Operator, Outcome, Stage
+from bes_lab.errors import ClusterError
+from bes_operator.kinds import KINDS
+
+RESYNC_SECONDS = 20.0
+HEALED_SECONDS = 90.0
+HELD_EVENTS = 2
+_LATE_SECONDS = 3.0
+DELETED: Mapping[str, str] = {
+    "ConfigMap": f"{SERVICE}-router",
+    "Secret": f"{SERVICE}-router-admin",
+    "Service": f"{SERVICE}-router",
+    "ServiceAccount": f"{SERVICE}-router",
+    "Deployment": f"{SERVICE}-router",
+    "PodDisruptionBudget": f"{SERVICE}-router",
+    "RoleBinding": f"{SERVICE}-router",
+}
+"""One child of each kind. No Job: one that a person deletes is a decision, and is not simply made again."""
+
+Trouble = Callable[[FaultProxy, str], Awaitable[object]]
+
+
+async def _dropped(proxy: FaultProxy, kind: str) -> None:
+    proxy.drop(kind)
+    await proxy.release(kind)
+
+
+async def _expired(proxy: FaultProxy, kind: str) -> None:
+    await proxy.error(kind, 410)
+    await proxy.release(kind)
+
+
+async def _failed(proxy: FaultProxy, kind: str) -> None:
+    await proxy.error(kind, 500)
+    await proxy.release(kind)
+
+
+async def _late(proxy: FaultProxy, kind: str) -> None:
+    await asyncio.sleep(_LATE_SECONDS)
+    await proxy.release(kind)
+
+
+async def _shuffled(proxy: FaultProxy, kind: str) -> None:
+    await proxy.release(kind, shuffled=True)
+
+
+TROUBLES: Mapping[str, Trouble] = {
+    "a dropped watch": _dropped,
+    "ERROR 410": _expired,
+    "ERROR 500": _failed,
+    "late events": _late,
+    "events twice, the oldest last": _shuffled,
+}
+
+
+async def play_watches(stage: Stage, wanted: Outcome, every: int, say: Say) -> list[Verdict]:
+    """One operator, one service; each ``every``th of all kinds in all troubles, one after the other."""
+    cases = [(kind, trouble) for trouble in TROUBLES for kind in DELETED][::every]
+    found = []
+    async with stage.operator((*QUICK, "--resync-seconds", str(RESYNC_SECONDS))) as operator:
+        await stage.ask.apply_service(operator.namespace)
+        operator.start()
+        if problems := await stage.settled(operator, wanted):
+            raise ClusterError(f"the operator does not settle before its watches are disturbed: {'; '.join(problems)}")
+        for kind, trouble in cases:
+            found.append(await _one(stage, operator, kind, trouble))
+            say(f"{found[-1].case}: {found[-1].seconds:.1f} s: {'; '.join(found[-1].problems) or 'healed'}")
+        if problems := await stage.settled(operator, wanted):
+            found.append(Verdict("after all watch troubles", "", problems, 0, 0.0))
+    return found
+
+
+async def _one(stage: Stage, operator: Operator, kind: str, trouble: str) -> Verdict:
+    ask, namespace, proxy = stage.ask, operator.namespace, operator.proxy
+    plural, name = KINDS[kind].plural, DELETED[kind]
+    before = await ask.uid(namespace, kind, name)
+    proxy.clear()
+
+    async def watched() -> bool:
+        return proxy.watched(plural)
+
+    async def held() -> bool:
+        return proxy.held(plural) >= HELD_EVENTS or await healed()
+
+    async def healed() -> bool:
+        return await ask.uid(namespace, kind, name) not in ("", before)
+
+    problems: tuple[str, ...] = ()
+    began = time.monotonic()
+    try:
+        await until(watched, f"{plural} are watched")
+        proxy.hold(plural)
+        await ask.label(namespace, kind, name, trouble.replace(" ", "-").replace(",", ""))
+        await ask.delete(namespace, kind, name)
+        await until(held, f"events of {plural} are held back")
+        began = time.monotonic()
+        await TROUBLES[trouble](proxy, plural)
+        await until(healed, f"{kind} {name} is there again", HEALED_SECONDS)
+    except ClusterError as error:
+        problems = (str(error), operator.said())
+    finally:
+        await proxy.release(plural)
+    seconds = time.monotonic() - began
+    return Verdict(f"{kind} deleted behind {trouble}", f"watch {plural}", problems, proxy.about_services(), seconds)
