@@ -1,0 +1,64 @@
+"""The chart on a real cluster: a service that serves, heals under traffic, and whose Job trains what then decides."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from native_cluster import cluster, images
+
+from bes_lab.cluster.demo import SERVICE
+from bes_lab.cluster.healing import HEAL_SECONDS, Phase, Stage, carry_out, phases
+from bes_lab.cluster.installation import NAMESPACE, Installation
+from bes_lab.cluster.native import Native
+
+__all__ = ["cluster", "images"]
+pytestmark = pytest.mark.cluster
+ROOT = Path(__file__).parents[2]
+HEALED = ("router-rollout", "by-hand", "configuration", "rights", "leader", "api-server")
+"""A sample: `make cluster-healing` is the whole."""
+
+
+@pytest.fixture(scope="module")
+def stage(cluster: Native, images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    assert set(images) >= {"operator", "router", "engine", "training", "prometheus"}
+    on = Installation(ROOT / SERVICE, cluster, lambda _: None)
+    on.install()
+    stage = Stage(on, tmp_path_factory.mktemp("healing"))
+    stage.patch('{"spec": {"policy": {"type": "DeadlineAware"}}}')
+    on.until("everything is as desired", stage.whole, HEAL_SECONDS)
+    return stage
+
+
+def test_the_service_is_ready_and_says_where_it_answers(stage: Stage) -> None:
+    told = stage.on.read("bes", stage.name)["status"]
+    conditions = {each["type"]: each["status"] for each in told["conditions"]}
+    assert conditions["Available"] == conditions["Ready"] == "True"
+    assert told["endpoint"] == f"http://{stage.name}-router.{NAMESPACE}.svc:8080"
+    assert {each["name"]: each["ready"] for each in told["models"]} == {
+        model.name: model.max_replicas for model in stage.on.scenario.models
+    }
+
+
+@pytest.mark.parametrize("phase", [each for each in phases() if each.name in HEALED], ids=lambda each: each.name)
+def test_clients_see_nothing_of_it(stage: Stage, phase: Phase) -> None:
+    outcome = carry_out(stage, phase, seed=1)
+    assert outcome.answered
+    assert outcome.others == 0, outcome.tally.notes
+
+
+def test_a_removed_task_and_model_go_and_come_back(stage: Stage) -> None:
+    stored = stage.on.read("bes", stage.name)["spec"]
+    gone = stored["models"][0]["name"]
+    models = [model for model in stored["models"] if model["name"] != gone]
+    tasks = [
+        task | {"quality": {name: share for name, share in task["quality"].items() if name != gone}}
+        for task in stored["tasks"]
+    ]
+    deployment = stage.deployment(gone)
+    stage.patch(json.dumps({"spec": {"models": models, "tasks": tasks}}))
+    stage.on.until("the model is gone", lambda: not stage.uid("deployment", deployment), HEAL_SECONDS)
+    stage.on.until("the rest is whole", stage.whole, HEAL_SECONDS)
+    assert stage.on.serves()
+    stage.patch(json.dumps({"spec": {"models": stored["models"], "tasks": stored["tasks"]}}))
+    stage.on.until("it is back", lambda: bool(stage.uid("deployment", deployment)) and stage.whole(), HEAL_SECONDS)
