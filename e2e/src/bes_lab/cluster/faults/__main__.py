@@ -72,7 +72,8 @@ def _main(arguments: argparse.Namespace) -> int:
 
 
 async def _records(plane: ControlPlane, folder: Path, arguments: argparse.Namespace) -> list[Record]:
-    made = recorder(COMMAND, None, PACKAGES)
+    sampled = "" if arguments.every == 1 else f' FAULTS="--every {arguments.every}"'
+    made = recorder(COMMAND + sampled, None, PACKAGES)
     records = []
     async with staged(plane, folder / "operators") as stage:
         if not arguments.outage_only:

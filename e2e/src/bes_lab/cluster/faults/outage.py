@@ -21,7 +21,7 @@ class Outage:
     asked: int
     """Requests during the outage."""
     recovered_seconds: float
-    """From the first well answer until children were as the service says and the status said so."""
+    """From when it answered well again until children were as the service says and the status said so."""
     replaced: int
     """Children that are others than before, the one that was deleted by hand apart; and DELETEs that were asked."""
     trained: int
