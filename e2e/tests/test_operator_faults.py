@@ -13,7 +13,7 @@ from bes_lab.cluster.fault_proxy import Fault
 from bes_lab.cluster.faults.cases import Case, Making, Verdict, play, play_from_start, undisturbed
 from bes_lab.cluster.faults.outage import outage
 from bes_lab.cluster.faults.stage import Stage, staged
-from bes_lab.cluster.faults.watches import play_watches
+from bes_lab.cluster.faults.watches import WATCH_CASES, play_watches
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.slow]
 
@@ -52,7 +52,7 @@ def test_a_call_that_fails_in_any_way_changes_nothing_in_the_end(
 ) -> None:
     spread = len(making.service_calls) // len(Fault)
     cases = [Case(fault, 1 + spread * number + number) for number, fault in enumerate(Fault)]
-    verdicts = on_stage(api_server, tmp_path, lambda stage: play(stage, making, cases, LANES, print))
+    verdicts = on_stage(api_server, tmp_path, lambda stage: play(stage, making, iter(cases), LANES, print))
     assert wrong(verdicts) == []
     assert max(verdict.calls for verdict in verdicts) <= MOST_TIMES * len(making.service_calls)
 
@@ -67,7 +67,7 @@ def test_an_operator_that_is_killed_or_starts_badly_changes_nothing_in_the_end(
         *(Case(Fault.LOST, nth, killed=True) for nth in (patches[1], patches[-2])),
         *(Case(fault, nth, starting=True) for nth, fault in ((4, Fault.BROKEN), (20, Fault.CUT), (40, Fault.BUSY))),
     ]
-    verdicts = on_stage(api_server, tmp_path, lambda stage: play_from_start(stage, making, cases, LANES, print))
+    verdicts = on_stage(api_server, tmp_path, lambda stage: play_from_start(stage, making, iter(cases), LANES, print))
     assert wrong(verdicts) == []
 
 
@@ -76,7 +76,9 @@ def test_a_child_deleted_behind_a_disturbed_watch_comes_back(
     making: Making,
     tmp_path: Path,
 ) -> None:
-    verdicts = on_stage(api_server, tmp_path, lambda stage: play_watches(stage, making.outcome, 8, print))
+    verdicts = on_stage(
+        api_server, tmp_path, lambda stage: play_watches(stage, making.outcome, iter(WATCH_CASES[::8]), print)
+    )
     assert len(verdicts) >= 5
     assert wrong(verdicts) == []
 
@@ -85,7 +87,7 @@ def test_an_api_server_that_answers_500_to_everything_for_a_while_is_survived(
     api_server: ControlPlane,  # noqa: F811 - the fixture that is imported
     tmp_path: Path,
 ) -> None:
-    found = on_stage(api_server, tmp_path, lambda stage: outage(stage, 20.0))
+    found = on_stage(api_server, tmp_path, lambda stage: outage(stage, 10.0))
     assert found.asked > 0
     assert (found.replaced, found.trained, found.ended) == (0, 0, False)
     assert found.recovered_seconds < 60

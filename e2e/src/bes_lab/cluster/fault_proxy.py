@@ -9,7 +9,7 @@ import json
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -283,10 +283,17 @@ class FaultProxy:
                 self._streams.discard(stream)
         return answer
 
-    def _ask(self, request: web.Request, body: bytes) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    @asynccontextmanager
+    async def _ask(self, request: web.Request, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
         url = URL(self._upstream_url + request.raw_path, encoded=True)
         headers = _picked(request.headers, _PASSED_ON)
-        return self._upstream.request(request.method, url, headers=headers, data=body or None)
+        async with self._upstream.request(request.method, url, headers=headers, data=body or None) as found:
+            try:
+                yield found
+            finally:
+                # Not read to its end: a polite end of TLS would outlive the session, and the event loop.
+                if found.connection is not None and found.connection.transport is not None:
+                    found.connection.transport.abort()
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -5,19 +5,21 @@ A real etcd, API server and controller manager on loopback; no nodes, so that no
 
 import argparse
 import asyncio
+import random
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from bes_api.command import exit_code_of
 from bes_api.output import prepare_folder
 from bes_lab.cluster.control_plane import NEEDED, ControlPlane, control_plane
-from bes_lab.cluster.faults.cases import Making, Verdict, cases_of, play, play_from_start, undisturbed
+from bes_lab.cluster.faults.cases import Making, Verdict, cases_of, in_time, play, play_from_start, undisturbed
 from bes_lab.cluster.faults.outage import Outage, outage
-from bes_lab.cluster.faults.stage import staged
-from bes_lab.cluster.faults.watches import RESYNC_SECONDS, play_watches
+from bes_lab.cluster.faults.stage import Stage, staged
+from bes_lab.cluster.faults.watches import RESYNC_SECONDS, WATCH_CASES, play_watches
 from bes_lab.cluster.programs import the_programs
 from bes_lab.errors import ClusterError, TargetError
 from bes_lab.results import RESULTS, Record, Recorder, recorder, write
@@ -25,7 +27,7 @@ from bes_lab.results import RESULTS, Record, Recorder, recorder, write
 TOPIC = "operator"
 COMMAND = "make test-faults"
 OUTAGE_SECONDS = 300.0
-IDLE_LISTINGS = 20
+IDLE_LISTINGS = 10
 PACKAGES = ("kopf", "kubernetes", "aiohttp", "pydantic")
 _MOST_TIMES = 3
 
@@ -33,10 +35,9 @@ _MOST_TIMES = 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 where every bar is met, 1 where one is not, 2 or 4 for what the caller can mend."""
     parser = argparse.ArgumentParser(prog="bes_lab.cluster.faults", description=__doc__)
-    parser.add_argument(
-        "--every", type=int, default=1, metavar="N", help="only each Nth case (default %(default)d: all)"
-    )
-    parser.add_argument("--lanes", type=int, default=6, help="operators at once (default %(default)d)")
+    parser.add_argument("--minutes", type=float, help="begin no case later than that (default: all cases are played)")
+    parser.add_argument("--seed", type=int, default=1, help="of the order of cases (default %(default)d)")
+    parser.add_argument("--lanes", type=int, default=6, help="operators at once, 2 or more (default %(default)d)")
     parser.add_argument(
         "--outage-seconds",
         type=float,
@@ -51,8 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    if arguments.every < 1 or arguments.lanes < 1 or arguments.outage_seconds < 0:
-        raise TargetError("--every and --lanes: expected 1 or more; --outage-seconds: 0 or more")
+    if (
+        arguments.lanes < 2
+        or arguments.outage_seconds < 0
+        or (arguments.minutes is not None and arguments.minutes <= 0)
+    ):
+        raise TargetError("--lanes: expected 2 or more; --outage-seconds: 0 or more; --minutes: more than 0")
     prepare_folder("--out", arguments.out)
     programs = the_programs()
     if missing := programs.missing(NEEDED):
@@ -72,23 +77,37 @@ def _main(arguments: argparse.Namespace) -> int:
 
 
 async def _records(plane: ControlPlane, folder: Path, arguments: argparse.Namespace) -> list[Record]:
-    sampled = "" if arguments.every == 1 else f' FAULTS="--every {arguments.every}"'
-    made = recorder(COMMAND + sampled, None, PACKAGES)
+    sampled = "" if arguments.minutes is None else f' FAULTS="--minutes {arguments.minutes:g}"'
+    made = recorder(COMMAND + sampled, arguments.seed, PACKAGES)
     records = []
     async with staged(plane, folder / "operators") as stage:
         if not arguments.outage_only:
-            making = await undisturbed(stage, IDLE_LISTINGS)
-            records += making_records(made, making)
-            running, started = cases_of(making, arguments.every)
-            _say(f"{len(running)} cases for operators that run, {len(started)} for ones that are started")
-            watched = asyncio.ensure_future(play_watches(stage, making.outcome, arguments.every, _say))
-            verdicts = await play(stage, making, running, arguments.lanes, _say)
-            verdicts += await play_from_start(stage, making, started, arguments.lanes, _say)
-            records += verdict_records(made, making, verdicts, await watched)
+            records += await _matrix(stage, made, arguments)
         if arguments.outage_seconds:
             _say(f"{arguments.outage_seconds:g} s of 500")
             records += outage_records(made, await outage(stage, arguments.outage_seconds), arguments.outage_seconds)
     return records
+
+
+async def _matrix(stage: Stage, made: Recorder, arguments: argparse.Namespace) -> list[Record]:
+    making = await undisturbed(stage, IDLE_LISTINGS)
+    running, started = cases_of(making)
+    watched = list(WATCH_CASES)
+    chance = random.Random(arguments.seed)
+    chance.shuffle(running)  # a run that is cut short is a sample of everything
+    chance.shuffle(started)
+    chance.shuffle(watched)
+    _say(
+        f"{len(running)} cases for operators that run, {len(started)} for ones that are started, {len(watched)} watches"
+    )
+    stop_at = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
+    half = arguments.lanes // 2
+    calls, starts, watches = await asyncio.gather(
+        play(stage, making, in_time(running, stop_at), arguments.lanes - half, _say),
+        play_from_start(stage, making, in_time(started, stop_at), half, _say),
+        play_watches(stage, making.outcome, in_time(watched, stop_at), _say),
+    )
+    return [*making_records(made, making), *verdict_records(made, making, [*calls, *starts], watches)]
 
 
 def making_records(made: Recorder, making: Making) -> list[Record]:

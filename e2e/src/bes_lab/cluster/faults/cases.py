@@ -2,14 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from bes_lab.cluster.fault_proxy import Call, Fault, Trap
 from bes_lab.cluster.faults.stage import Operator, Outcome, Stage
 
 STRIKE_SECONDS = 60.0
 Say = Callable[[str], None]
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -74,19 +76,26 @@ async def undisturbed(stage: Stage, idle_listings: int) -> Making:
     return Making(outcome, tuple(filter(_about_service, calls)), started, idle_listings, idle)
 
 
-def cases_of(making: Making, every: int) -> tuple[list[Case], list[Case]]:
-    """For operators that run already, and for ones that are started for the case. Each ``every``th, none twice."""
+def cases_of(making: Making) -> tuple[list[Case], list[Case]]:
+    """For operators that run already, and for ones that are started for the case."""
     about, starting = len(making.service_calls), len(making.start_calls)
     running = [Case(fault, nth) for nth in range(1, about + 1) for fault in Fault]
     started = [Case(fault, nth, starting=True) for nth in range(1, starting + 1) for fault in Fault]
     killed = [Case(Fault.LOST, nth, killed=True) for nth in range(1, about + 1)]
     killed += [Case(Fault.LOST, nth, starting=True, killed=True) for nth in range(1, starting + 1)]
-    return running[::every], [*killed[::every], *started[::every]]
+    return running, [*killed, *started]
 
 
-async def play(stage: Stage, making: Making, cases: Iterable[Case], lanes: int, say: Say) -> list[Verdict]:
+def in_time(cases: Sequence[C], stop_at: float | None) -> Iterator[C]:
+    """One after the other, until the monotonic clock shows ``stop_at``; None: all."""
+    for case in cases:
+        if stop_at is not None and time.monotonic() >= stop_at:
+            return
+        yield case
+
+
+async def play(stage: Stage, making: Making, waiting: Iterator[Case], lanes: int, say: Say) -> list[Verdict]:
     """Cases for operators that run already: each lane has one, which makes the service again and again."""
-    waiting = iter(list(cases))
 
     async def lane() -> list[Verdict]:
         found = []
@@ -103,9 +112,8 @@ async def play(stage: Stage, making: Making, cases: Iterable[Case], lanes: int, 
     return _joined(await asyncio.gather(*(lane() for _ in range(lanes))))
 
 
-async def play_from_start(stage: Stage, making: Making, cases: Iterable[Case], lanes: int, say: Say) -> list[Verdict]:
+async def play_from_start(stage: Stage, making: Making, waiting: Iterator[Case], lanes: int, say: Say) -> list[Verdict]:
     """Cases for which an operator is started; killed ones get a successor."""
-    waiting = iter(list(cases))
 
     async def lane() -> list[Verdict]:
         found = []

@@ -21,6 +21,8 @@ from bes_operator.observed import OBSERVED_KINDS
 LIMIT_SECONDS = 240.0
 _POLL_SECONDS = 0.3
 _QUIET_LISTINGS = 2
+_TLS_SECONDS = 0.5
+"""Until connections are closed whose proxy has ended: aiohttp does not wait for the end of TLS."""
 _LAST_LISTED = KINDS[OBSERVED_KINDS[-1]].plural
 
 DEFAULTS = ("--log-format", "plain")
@@ -172,4 +174,7 @@ async def staged(plane: ControlPlane, folder: Path) -> AsyncIterator[Stage]:
         children = stack.enter_context(Children())
         ask = await stack.enter_async_context(asking(plane))
         await ask.define()
-        yield Stage(plane, children, ask, folder)
+        try:
+            yield Stage(plane, children, ask, folder)
+        finally:
+            await asyncio.sleep(_TLS_SECONDS)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from bes_lab.cluster.fault_proxy import FaultProxy
 from bes_lab.cluster.faults.asking import SERVICE, until
@@ -11,7 +11,7 @@ from bes_lab.cluster.faults.stage import QUICK, Operator, Outcome, Stage
 from bes_lab.errors import ClusterError
 from bes_operator.kinds import KINDS
 
-RESYNC_SECONDS = 20.0
+RESYNC_SECONDS = 15.0
 HEALED_SECONDS = 90.0
 HELD_EVENTS = 2
 _LATE_SECONDS = 3.0
@@ -62,15 +62,20 @@ TROUBLES: Mapping[str, Trouble] = {
 }
 
 
-async def play_watches(stage: Stage, wanted: Outcome, every: int, say: Say) -> list[Verdict]:
-    """One operator, one service; each ``every``th of all kinds in all troubles, one after the other."""
-    cases = [(kind, trouble) for trouble in TROUBLES for kind in DELETED][::every]
+WATCH_CASES = tuple((kind, trouble) for trouble in TROUBLES for kind in DELETED)
+
+
+async def play_watches(stage: Stage, wanted: Outcome, cases: Iterator[tuple[str, str]], say: Say) -> list[Verdict]:
+    """One operator, one service; one kind and trouble after the other."""
     found = []
     async with stage.operator((*QUICK, "--resync-seconds", str(RESYNC_SECONDS))) as operator:
         await stage.ask.apply_service(operator.namespace)
         operator.start()
-        if problems := await stage.settled(operator, wanted):
-            raise ClusterError(f"the operator does not settle before its watches are disturbed: {'; '.join(problems)}")
+
+        async def made() -> bool:
+            return not await stage.problems(operator.namespace, wanted)
+
+        await until(made, "the service is made before its watches are disturbed")
         for kind, trouble in cases:
             found.append(await _one(stage, operator, kind, trouble))
             say(f"{found[-1].case}: {found[-1].seconds:.1f} s: {'; '.join(found[-1].problems) or 'healed'}")
