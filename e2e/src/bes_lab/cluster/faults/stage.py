@@ -144,11 +144,12 @@ class Stage:
 
     async def outcome(self, operator: Operator) -> Outcome:
         """What it comes to once two passes change nothing. Raises ClusterError when it comes to nothing."""
+        limit = time.monotonic() + LIMIT_SECONDS
         while True:
             service, children = await self.ask.service(operator.namespace), await self.ask.children(operator.namespace)
             found, said = canonical(operator.namespace, children), conditions(service)
             writes = operator.proxy.writes()
-            if not await operator.listed(_QUIET_LISTINGS):
+            if not await operator.listed(_QUIET_LISTINGS) or time.monotonic() > limit:
                 raise ClusterError(f"an operator that nothing disturbs does not settle:\n{operator.said()}")
             if found and said and operator.proxy.writes() == writes:
                 return Outcome(found, said)
