@@ -274,7 +274,8 @@ class FaultProxy:
     async def _watch(self, request: web.Request, call: Call) -> web.StreamResponse:
         async with self._ask(request, b"") as found:
             answer = web.StreamResponse(status=found.status, headers=_picked(found.headers, _PASSED_BACK))
-            await answer.prepare(request)
+            with suppress(ConnectionError):  # the watcher may have gone meanwhile
+                await answer.prepare(request)
             stream = _Stream(call, request, answer)
             self._streams.add(stream)
             try:
