@@ -39,6 +39,7 @@ from bes_router import generation, running, status
 from bes_router.backends import Backend
 from bes_router.decider import Loaded
 from bes_router.delivery import Delivered
+from bes_router.ejection import Cause, Phase
 from bes_router.errors import StartupError
 from bes_router.policy.catalogue import catalogue_of
 from bes_router.running import RunningRouter
@@ -295,6 +296,50 @@ async def departs(root: Path) -> None:
 
 def test_a_pod_that_terminates_finishes_what_it_has_while_another_takes_its_replica(tmp_path: Path) -> None:
     departs(tmp_path)
+
+
+@live
+async def ejected(root: Path) -> None:
+    async with pods(root, "a", "b", replicas=2) as it:
+        found = it.backend("a")
+        assert found is not None
+        now = time.monotonic()
+        judgement = it.running.generation.serving._judgement
+        judgement._do(found, found.standing.eject(Cause.FAILING, now))
+        await it.serves("b")
+        assert "bes_router_backend_out{" in (await it.admin("/metrics")).body.decode()
+        await it.end("a")
+        assert "bes_router_backend_out{" not in (await it.admin("/metrics")).body.decode()
+        found.probed_at = now + 1000.0
+        it.running.generation.serving.sweep(now + 1000.0)  # its time out would be over
+        assert found.standing.phase is Phase.EJECTED, "nobody judges it any more"
+        await it.create("c")
+        await it.serves("b", "c")
+
+
+def test_a_pod_that_was_kept_out_takes_that_with_it(tmp_path: Path) -> None:
+    ejected(tmp_path)
+
+
+@live
+async def forgotten(root: Path) -> None:
+    async with pods(root, "a", replicas=1, max_in_flight=1) as it:
+        held = Held()
+        it.pods["a"].behaviour = held
+        asking = asyncio.create_task(it.ask())
+        await until(lambda: it.in_flight == 1)
+        await it.running.adopt(delivered(1, max_in_flight=1, service="opt-other"))
+        assert it.running.generation.backends == []
+        assert (it.in_flight, it.state.in_flight) == (0, 1)
+        assert (await it.ask()).status == 429
+        held.release.set()
+        assert (await asking).status == 200
+        await until(lambda: it.state.in_flight == 0)
+        assert (await it.ask()).status == 503
+
+
+def test_requests_at_pods_that_a_new_configuration_does_not_list_still_count_for_admission(tmp_path: Path) -> None:
+    forgotten(tmp_path)
 
 
 @live
