@@ -20,13 +20,21 @@ from bes_lab.faults.system import System
 ROOT = Path(__file__).parents[2]
 SCENARIO = scenario_of(*the_service(ROOT / "examples" / "opt-paper.yaml"))
 STEPS = {step.name: step for step in all_steps("opt-6.7b", 4)}
+PATIENT = SCENARIO.model_copy(
+    update={
+        "tasks": tuple(
+            task.model_copy(update={"full_until_seconds": 60.0, "zero_from_seconds": 60.0}) for task in SCENARIO.tasks
+        )
+    }
+)
+"""A slow machine must not take the time from a retry: it ends at the deadline."""
 SAMPLE = ["gpu-kill", "router-term", "router-kill", "config", "policy-truncated", "engine-die"]
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Campaign]]:
     campaign = Campaign(
-        SCENARIO,
+        PATIENT,
         tmp_path_factory.mktemp("faults"),
         DirectLoad(interval_seconds=1.0),
         ROOT / "docs" / "results" / "policies" / "opt-paper" / "policy",

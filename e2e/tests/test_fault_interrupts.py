@@ -44,6 +44,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{EngineAddresses.read(addresses).engines[0].port}"
 
 
+def _heed_ctrl_c() -> None:
+    """Whoever runs the tests in the background may have SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Running:
     """A command whose output goes to a file; what it starts is looked at before it is interrupted."""
 
@@ -61,6 +66,7 @@ class Running:
                 cwd=folder,
                 env={**os.environ, "TMPDIR": str(temporary)},
                 process_group=0,
+                preexec_fn=_heed_ctrl_c,  # noqa: PLW1509 - nothing else is done there
             )
 
     @property
@@ -91,7 +97,7 @@ def command_of(name: str, folder: Path, engine: str) -> tuple[tuple[str, ...], s
     (folder / "trace.csv").write_text("time_seconds\n" + "".join(f"{i * 0.5}\n" for i in range(800)))
     ended = (130, 143)
     return {
-        "train": (("train", PAPER, "--out", "out", "--seeds", "1", "--learner", "Evolution"), "", ended),
+        "train": (("train", PAPER, "--out", "out", "--seeds", "1", "--learner", "Evolution"), "base rate", ended),
         "evaluate": (("evaluate", PAPER, "--out", "out"), "", ended),
         "demo": (("demo", "--service", PAPER, "--out", "out", "--no-prometheus"), "training", ended),
         "local": (("local", "up", "one.yaml", "--port", "0"), "curl", (0, 0)),
