@@ -114,6 +114,11 @@ class Stage:
         """ "" where there is no such object."""
         return self.kubectl("get", kind, name, "--ignore-not-found", "--output=jsonpath={.metadata.uid}").strip()
 
+    def routers_as_asked(self) -> bool:
+        """Whether the routers' Deployment asks for as many as the service does."""
+        found = self.on.read("deployment", f"{self.name}-router")["spec"]["replicas"]
+        return bool(found == self.on.service.spec.router.replicas)
+
     def patch(self, document: str) -> None:
         """Change the service."""
         self.kubectl("patch", "bes", self.name, "--type=merge", f"--patch={document}")
@@ -195,6 +200,7 @@ def phases() -> list[Phase]:
     def by_hand(stage: Stage) -> None:
         stage.kubectl("set", "env", f"deployment/{stage.name}-router", "--containers=router", "BY_HAND=1")
         stage.kubectl("scale", f"deployment/{stage.name}-router", "--replicas=1")
+        stage.on.until("what was scaled by hand is undone", stage.routers_as_asked, HEAL_SECONDS)
 
     def rights(stage: Stage) -> None:
         for kind in ("rolebinding", "serviceaccount", "poddisruptionbudget"):
