@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
 
 from bes_operator.cluster import Cluster
 from bes_operator.errors import ClusterError, NotLeading
+from bes_operator.event import Event
 from bes_operator.manifest import Apply, Manifest
 
 _log = logging.getLogger(__name__)
@@ -21,16 +21,6 @@ _BURST = 25
 _REFILL_SECONDS = 60.0
 _SAME_SECONDS = 300.0
 _FORGET_SECONDS = 3600.0
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing that happened to a service."""
-
-    type: Literal["Normal", "Warning"]
-    reason: str
-    """CamelCase, one word."""
-    message: str
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from bes_operator.cluster import Cluster
 from bes_operator.decision import Decision, Situation, decide
 from bes_operator.desired.request import Complaint
 from bes_operator.errors import ClusterError, Denied, NameTaken, Refused
-from bes_operator.events import Event, Recorder
+from bes_operator.events import Recorder
 from bes_operator.execution import Execution
 from bes_operator.manifest import Key, Manifest
 from bes_operator.observed import Observed
@@ -172,7 +172,7 @@ class Reconciler:
         if decision is None or complaints:
             return soon
         for event in decision.plan.events:
-            await self.around.recorder.record(stored, Event(event.type, event.reason, event.message))
+            await self.around.recorder.record(stored, event)
         waits = [decision.plan.wait_seconds] if decision.plan.wait_seconds is not None else []
         if decision.wanted.complaints:
             self.around.outside.forget(decision.rests_on)

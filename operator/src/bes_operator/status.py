@@ -8,7 +8,7 @@ from bes_api.service import BestEffortService
 from bes_api.service_status import ModelStatus, ServiceStatus
 from bes_operator.conditions import Verdict, verdicts
 from bes_operator.desired.configuration import CLIENT_PORT
-from bes_operator.events import Event
+from bes_operator.event import Event
 from bes_operator.live import ready_addresses
 from bes_operator.manifest import Key
 from bes_operator.names import engine_name, router_name

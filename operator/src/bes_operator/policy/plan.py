@@ -10,6 +10,7 @@ from typing import Any
 from bes_api.config_map import data_of
 from bes_api.service import PolicyType, PromotionMode
 from bes_api.service_status import PolicyStatus, Reason, TrainingState
+from bes_operator.event import Event
 from bes_operator.labels import Component
 from bes_operator.manifest import Apply, Key, Manifest, key_of
 from bes_operator.policy.acceptance import accept, files_of, found_again, judged_again
@@ -27,7 +28,7 @@ from bes_operator.policy.ledger import (
     read_ledger,
     write_ledger,
 )
-from bes_operator.policy.seen import Deletion, PolicyEvent, PolicyPlan, PolicySeen
+from bes_operator.policy.seen import Deletion, PolicyPlan, PolicySeen
 from bes_operator.policy.shadow import Progress, progress, until
 from bes_operator.policy.standing import Standing, standing_of
 from bes_operator.policy.training import Course, artifact_with, follow, owned_by, wanted_scenario
@@ -54,7 +55,7 @@ class _Pass:
         self.course.ledger = ledger
 
     def tell(self, kind: str, reason: str, message: str) -> None:
-        self.course.events.append(PolicyEvent("Warning" if kind == "Warning" else "Normal", reason, message))
+        self.course.events.append(Event("Warning" if kind == "Warning" else "Normal", reason, message))
 
 
 def plan(seen: PolicySeen) -> PolicyPlan:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
 
 from bes_api.router_config import ConfiguredPolicy
 from bes_api.router_status import RouterStatus
 from bes_api.scenario import Scenario
 from bes_api.service import BestEffortService
 from bes_api.service_status import ConditionStatus, PolicyStatus, Reason
+from bes_operator.event import Event
 from bes_operator.manifest import Apply, Key, Manifest
 from bes_operator.settings import OperatorSettings
 
@@ -75,15 +75,6 @@ class Deletion:
 
 
 @dataclass(frozen=True)
-class PolicyEvent:
-    """Something that a person would want to know."""
-
-    type: Literal["Normal", "Warning"]
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True)
 class PolicyPlan:
     """What to do now. Without a change outside, a second plan asks for the same and has no events."""
 
@@ -98,7 +89,7 @@ class PolicyPlan:
     """Of the condition PolicyReady."""
     reason: Reason
     message: str
-    events: tuple[PolicyEvent, ...] = ()
+    events: tuple[Event, ...] = ()
     """To be told once the steps are applied."""
     wait_seconds: float | None = None
     """When to look again though nothing changed; None: not for the policy's sake."""

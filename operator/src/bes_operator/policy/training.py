@@ -14,9 +14,10 @@ from bes_api.config_map import data_digest, files_in
 from bes_api.errors import ConfigurationError
 from bes_api.service import PolicyType, Training
 from bes_api.service_status import Reason, TrainingState
+from bes_operator.event import Event
 from bes_operator.manifest import Apply, Key, Manifest, key_of
 from bes_operator.policy.ledger import Ledger, Stage, TrainingRecord, instant
-from bes_operator.policy.seen import QUEUE_MANAGER, Deletion, PolicyEvent, PolicySeen
+from bes_operator.policy.seen import QUEUE_MANAGER, Deletion, PolicySeen
 from bes_operator.policy.training_job import CONTAINER, SCENARIO_ANNOTATION, job_of, order_of
 
 JOB_KEPT_SECONDS = 3600.0
@@ -36,7 +37,7 @@ class Course:
     steps: list[Apply] = field(default_factory=list)
     deletions: list[Deletion] = field(default_factory=list)
     kept: set[Key] = field(default_factory=set)
-    events: list[PolicyEvent] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
 
 
@@ -122,7 +123,7 @@ def _look_at(seen: PolicySeen, course: Course, job: Manifest, scenario: str, wan
     elif not wanted:
         _delete(seen, course, job)
         course.ledger = course.ledger.without(scenarios=[scenario])  # it may be asked for again
-        course.events.append(PolicyEvent("Normal", "TrainingCancelled", "the service has changed meanwhile"))
+        course.events.append(Event("Normal", "TrainingCancelled", "the service has changed meanwhile"))
     else:
         _unfinished(seen, course, job, record)
 
@@ -140,7 +141,7 @@ def _unfinished(seen: PolicySeen, course: Course, job: Manifest, record: Trainin
             go = {**{part: job[part] for part in ("apiVersion", "kind")}, "metadata": _identity(job)}
             course.steps.append(Apply({**go, "spec": {"suspend": False}}, QUEUE_MANAGER))
     elif record.state is TrainingState.QUEUED:
-        course.events.append(PolicyEvent("Normal", "TrainingStarted", f"Job {job['metadata']['name']} trains"))
+        course.events.append(Event("Normal", "TrainingStarted", f"Job {job['metadata']['name']} trains"))
     changes: dict[str, Any] = {"message": _failure(job, seen.pods) or record.message}
     changes["attempts"] = max(record.attempts, _attempts(job, seen.pods))
     if record.state is not state:
@@ -217,7 +218,7 @@ def _new_record(seen: PolicySeen, job: Manifest, scenario: str) -> TrainingRecor
 def _fail(seen: PolicySeen, course: Course, record: TrainingRecord, reason: Reason, message: str) -> None:
     changes = {"state": TrainingState.FAILED, "since": instant(seen.now), "reason": reason, "message": message}
     course.ledger = course.ledger.with_training(record.model_copy(update=changes))
-    course.events.append(PolicyEvent("Warning", str(reason), message))
+    course.events.append(Event("Warning", str(reason), message))
 
 
 def _delete(seen: PolicySeen, course: Course, job: Manifest) -> None:
