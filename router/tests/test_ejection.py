@@ -15,7 +15,8 @@ class Service:
     def __init__(self, *sizes: int) -> None:
         self.models = [[Standing(f"m{m}/{i}") for i in range(size)] for m, size in enumerate(sizes)]
         self.all = [standing for group in self.models for standing in group]
-        self.ejection = Ejection(self.models, self.ready)
+        self.dead: set[Standing] = set()
+        self.ejection = Ejection(self.models, lambda standing: standing not in self.dead)
         self.now = 100.0
 
     def ready(self) -> int:
@@ -80,6 +81,86 @@ def test_the_last_backend_of_the_service_stays_however_it_fails() -> None:
     assert service.fail(service.all[0], 5) is not None
     assert service.fail(service.all[1], 50) is None
     assert service.ready() == 1
+
+
+def hang(service: Service, *which: Standing) -> list[Event]:
+    """Nothing comes back from ``which`` for a minute."""
+    for standing in which:
+        for _ in range(ejection.HANGING):
+            standing.timed(0.4, service.now)
+    return service.tick(60.0)
+
+
+def test_the_only_backend_of_a_model_stays_however_long_it_hangs() -> None:
+    service = Service(1, 2)
+    service.settle()
+    assert hang(service, service.all[0]) == []
+    assert service.all[0].phase is Phase.SERVING
+
+
+def test_when_all_backends_of_a_model_hang_at_once_one_stays() -> None:
+    service = Service(3, 1)
+    service.settle()
+    assert {event.cause for event in hang(service, *service.models[0])} == {Cause.HANGING}
+    assert sum(standing.allowed for standing in service.models[0]) == 1
+
+
+def test_a_backend_whose_siblings_are_dead_stays_though_it_hangs() -> None:
+    service = Service(2, 1)
+    service.settle()
+    first, other, _ = service.all
+    service.dead.add(other)
+    assert hang(service, first) == []
+    service.dead.clear()
+    assert [event.standing for event in service.tick()] == [first], "now there is another"
+
+
+def test_a_backend_whose_siblings_have_died_since_is_not_too_slow_for_them() -> None:
+    service = Service(2, 1)
+    service.settle()
+    first, other, _ = service.all
+    service.dead.add(other)
+    assert [service.answer(first, 30.0) for _ in range(ejection.WINDOW)] == [None] * ejection.WINDOW
+
+
+def test_the_only_backend_of_a_model_may_go_for_failing_and_a_trial_that_hangs_begins_anew() -> None:
+    service = Service(1, 1)
+    service.settle()
+    first = service.all[0]
+    event = service.fail(first, 5)
+    assert event is not None
+    assert event.cause is Cause.FAILING
+    service.tick(10.0)
+    for _ in range(3):
+        for _ in range(ejection.TRIAL_REQUESTS):
+            first.timed(0.1, service.now)
+        assert not first.allowed
+        assert [event.phase for event in service.tick(10.0)] == [Phase.TRIAL]
+        assert first.allowed
+    for _ in range(ejection.TRIAL_REQUESTS):
+        service.answer(first, 1.0)
+    assert first.phase is Phase.SERVING
+
+
+def test_a_slow_trial_of_a_models_only_backend_is_no_relapse() -> None:
+    service = Service(2, 1)
+    service.settle()
+    first, other, _ = service.all
+    service.fail(first, 5)
+    service.tick(10.0)
+    service.dead.add(other)
+    events = [service.answer(first, 30.0) for _ in range(ejection.TRIAL_REQUESTS)]
+    assert [event and event.phase for event in events] == [None, None, Phase.SERVING]
+
+
+def test_an_aborted_trial_of_a_models_only_backend_makes_room_for_another_request() -> None:
+    service = Service(1, 1)
+    first = service.all[0]
+    service.fail(first, 5)
+    service.tick(10.0)
+    samples = [first.timed(0.1, service.now) for _ in range(ejection.TRIAL_REQUESTS)]
+    assert service.ejection.withdrawn(first, samples[0], service.now + 60.0, missed=True) is None
+    assert first.allowed
 
 
 def test_a_backend_far_slower_than_its_siblings_is_out_and_a_little_slower_is_not() -> None:

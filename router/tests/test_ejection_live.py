@@ -169,6 +169,28 @@ async def test_an_engine_that_stops_answering_is_kept_out_while_its_requests_sti
 
 
 @live
+async def test_the_only_engine_of_a_model_that_stalled_serves_on_as_soon_as_it_answers_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moody = Moody(usual)
+    async with rig(usual, moody, small=1) as it:
+        await keep_asking(it, lambda: len(it.engines[1].asked) > ejection.ENOUGH, side_by_side=4)
+        moody.behaviour = hang
+        monkeypatch.setattr(ejection, "SLOW_FACTOR", 4.0)
+        monkeypatch.setattr(ejection, "PATIENCE_SECONDS", 0.0)
+        waiting = [asyncio.create_task(it.ask()) for _ in range(ejection.HANGING)]
+        await until(lambda: it.in_flight == ejection.HANGING)
+        it.later(60.0)
+        assert backend_of(it, 1).standing.phase is Phase.SERVING
+        moody.behaviour = usual
+        assert (await it.ask()).status == 200
+        assert not it.running.router.metrics.setbacks.ejections
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@live
 async def test_when_the_others_die_an_engine_that_was_kept_out_is_better_than_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -209,9 +209,13 @@ class Standing:
 
 
 class Ejection:
-    """Judges the backends of a service. ``ready`` counts the backends that may be chosen just now."""
+    """Judges the backends of a service. ``ready`` says whether a backend could be chosen just now, if it is not out.
 
-    def __init__(self, models: Iterable[Sequence[Standing]], ready: Callable[[], int]) -> None:
+    The last of a service stays whatever it does, and the last of a model however slow it is or long it hangs: another
+    model is no stand-in where a client or a policy wants this one, and load figures steer the others away meanwhile.
+    """
+
+    def __init__(self, models: Iterable[Sequence[Standing]], ready: Callable[[Standing], bool]) -> None:
         self._siblings = {standing: group for group in models for standing in group}
         self._ready = ready
 
@@ -252,7 +256,7 @@ class Ejection:
         if not missed:
             standing.forget(sample)
         if standing.phase is Phase.TRIAL:
-            if missed and now - sample.sent > 2.0 * sample.predicted and not self._is_last(standing):
+            if missed and now - sample.sent > 2.0 * sample.predicted and not self._is_models_last(standing):
                 return standing.eject(Cause.RELAPSE, now)
             standing.trial_left += 1
         elif missed:
@@ -268,9 +272,12 @@ class Ejection:
             if standing.phase is Phase.EJECTED:
                 if now >= standing.until and probed(standing) >= standing.until:
                     yield standing.try_out()
-            elif standing.hangs(self._reference(standing), now) and not self._is_last(standing):
-                relapse = standing.phase is Phase.TRIAL
-                yield standing.eject(Cause.RELAPSE if relapse else Cause.HANGING, now)
+            elif standing.hangs(self._reference(standing), now):
+                on_trial = standing.phase is Phase.TRIAL
+                if not self._is_models_last(standing):
+                    yield standing.eject(Cause.RELAPSE if on_trial else Cause.HANGING, now)
+                elif on_trial:  # its requests are all under way, or soon will be: left alone, nothing would follow them
+                    yield standing.try_out()
 
     def relent(self) -> list[Event]:
         """Nothing else could serve: whoever is out is tried out at once."""
@@ -278,7 +285,7 @@ class Ejection:
 
     def _verdict(self, standing: Standing, now: float) -> Event:
         pace = median(standing._ratios)
-        if self._is_slow(standing, pace) and not self._is_last(standing):
+        if self._is_slow(standing, pace) and not self._is_models_last(standing):
             return standing.eject(Cause.RELAPSE, now)
         return standing.take_back(now)
 
@@ -297,10 +304,17 @@ class Ejection:
 
     def _is_last(self, standing: Standing) -> bool:
         """Nothing would be left to choose."""
-        return self._ready() - int(standing.allowed) < 1
+        return self._stands_alone(standing, self._siblings)
+
+    def _is_models_last(self, standing: Standing) -> bool:
+        """Nothing of its model would be left to choose."""
+        return self._stands_alone(standing, self._siblings[standing])
+
+    def _stands_alone(self, standing: Standing, among: Iterable[Standing]) -> bool:
+        return not any(other.allowed and self._ready(other) for other in among if other is not standing)
 
     def _may_lose(self, standing: Standing) -> bool:
-        """At most half of a model's backends are out for slowness, and never the service's last."""
+        """At most half of a model's backends are out for slowness, and never its last."""
         group = self._siblings[standing]
         out = sum(other.phase is not Phase.SERVING and other.cause is not Cause.FAILING for other in group)
-        return out < len(group) // 2 and not self._is_last(standing)
+        return out < len(group) // 2 and not self._is_models_last(standing)

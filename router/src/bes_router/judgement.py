@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from bes_router.backends import Backend
 from bes_router.ejection import Ejection, Event, Phase, Standing
@@ -23,13 +23,13 @@ _NOT_ITS_FAULT = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_STALLED, Reason.DR
 class Judgement:
     """Tells `ejection` about one configuration's backends and does what it says."""
 
-    def __init__(self, catalogue: Catalogue, listed: Sequence[Backend], setbacks: Setbacks) -> None:
-        """``listed``: whoever is listed at the moment. Nobody is judged who did not come by `relisted`."""
+    def __init__(self, catalogue: Catalogue, setbacks: Setbacks) -> None:
+        """Nobody is judged who did not come by `relisted`."""
         self._catalogue = catalogue
         self._setbacks = setbacks
         self._backends: dict[Standing, Backend] = {}
         self._groups: defaultdict[int, list[Standing]] = defaultdict(list)
-        self._ejection = Ejection([], lambda: sum(each.ready for each in listed))
+        self._ejection = Ejection([], lambda standing: self._backends[standing].ready)
 
     def relisted(self, change: Change) -> None:
         """Judge who came, and no longer who left: what its requests come to is nobody's business any more."""

@@ -62,7 +62,7 @@ class Serving:
         self.ratios = [PromptRatio() for _ in self.task_names]
         self._account = Account(catalogue, metrics)
         self._aborts: DeadlineWheel[Exchange] = DeadlineWheel(self._expired)
-        self._judgement = Judgement(catalogue, roster.listed, metrics.setbacks)
+        self._judgement = Judgement(catalogue, metrics.setbacks)
         self._explain_headers = config.explain_headers
         self._figures_source = config.load.type
         self.decide_with(decider)
