@@ -339,6 +339,20 @@ def test_a_record_goes_on_in_a_new_configuration() -> None:
     assert (new.phase, new.until, new.allowed, new.label) == (Phase.EJECTED, first.until, False, "elsewhere")
 
 
+def test_requests_that_end_in_the_configuration_before_do_not_seem_to_hang_in_a_new_one() -> None:
+    service = Service(2)
+    service.settle()
+    first = service.all[0]
+    for _ in range(ejection.HANGING):
+        first.timed(0.4, service.now)
+    after = Service(2)
+    for new, old in zip(after.all, service.all, strict=True):
+        new.adopt(old)
+    first.good += ejection.HANGING  # told to the record that they were noted in
+    assert after.tick(60.0) == []
+    assert after.all[0].pace() == first.pace() is not None
+
+
 OUTCOMES = st.sampled_from(["answer", "slow", "fail", "gone", "missed", "open", "tick", "long"])
 
 

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,8 +41,8 @@ from bes_api.router_config import (
     StaticPolicy,
 )
 from bes_api.router_status import RouterStatus
-from bes_api.scenario import Scenario
-from bes_router import generation, running, shadow, status
+from bes_api.scenario import OnMiss, Scenario
+from bes_router import deadlines, ejection, generation, running, shadow, status
 from bes_router.decision_log import DecisionLog
 from bes_router.delivery import Delivery, Sources
 from bes_router.policy.artifact import write_artifact
@@ -251,6 +252,129 @@ def test_a_request_in_flight_ends_as_it_began_and_is_counted_by_who_serves_now(t
             kept = [(backend, connection) for backend in it.running.generation.backends for connection in backend.idle]
             assert len(kept) == 1, "its connection serves on"
             assert all(connection.backend is backend for backend, connection in kept)
+
+    check()
+
+
+class Doomed:
+    """An engine that breaks its requests off at a word."""
+
+    def __init__(self) -> None:
+        self.dead = asyncio.Event()
+
+    async def __call__(self, _: Engine, __: Asked, writer: asyncio.StreamWriter) -> None:
+        await self.dead.wait()
+        writer.transport.abort()
+
+
+def test_a_request_that_fails_after_a_swap_is_decided_leased_and_counted_anew_by_who_serves_now(
+    tmp_path: Path,
+) -> None:
+    doomed, held = Doomed(), asyncio.Event()
+
+    async def hold(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await held.wait()
+        await complete(engine, asked, writer)
+
+    @live
+    async def check() -> None:
+        log = tmp_path / "decisions.jsonl"
+        async with delivering(tmp_path, doomed, hold, log=log, listed=[0]) as it:
+            asking = asyncio.create_task(it.ask({"prompt": "x", "model": "trivia"}))
+            await until(lambda: bool(it.in_flight))
+            old = it.running.router.serving
+            await it.configure(it.config([0, 1], scenario=TURNED))
+            doomed.dead.set()
+            await until(lambda: bool(it.engines[1].asked))
+            assert (old.in_flight, it.in_flight) == (0, 1)
+            assert it.own == [0.0, 1.0, 0.0, 0.0], "its second engine of `large`, which is the first model now"
+            held.set()
+            answer = await asking
+            assert answer.status == 200
+            assert (answer.fields["x-bes-task"], answer.fields["x-bes-model"]) == ("trivia", "large")
+            assert answer.fields["x-bes-decision"].endswith("-2; attempt=2")
+            await it.settle()
+            assert it.own == [0.0] * 4
+            assert {task.name: task.in_time for task in it.state.tasks} == {"trivia": 1, "chatter": 0}
+            retries = it.running.router.metrics.setbacks.retries
+            assert dict(retries) == {("backend_broke_off", "answered"): 1}
+
+    check()
+    lines = [json.loads(line) for line in (tmp_path / "decisions.jsonl").read_text().splitlines()]
+    assert ["scenario" in line for line in lines] == [True, False, True, False]
+    assert lines[3]["request"]["task"] == 0, "as the scenario above it numbers tasks"
+
+
+def test_a_request_whose_task_is_gone_when_its_engine_fails_hears_of_that_failure(tmp_path: Path) -> None:
+    doomed = Doomed()
+
+    @live
+    async def check() -> None:
+        async with delivering(tmp_path, doomed, complete, listed=[0]) as it:
+            asking = asyncio.create_task(it.ask({"prompt": "x", "model": "trivia"}))
+            await until(lambda: bool(it.in_flight))
+            await it.configure(it.config([0, 1], scenario=ONE_TASK))
+            doomed.dead.set()
+            answer = await asking
+            assert (answer.status, answer.json["error"]["code"]) == (503, "backend_broke_off")
+            assert not it.engines[1].asked
+            assert it.running.generation.serving.in_flight == 0
+
+    check()
+
+
+def test_a_retry_under_a_new_configuration_has_the_new_deadline_and_no_other(tmp_path: Path) -> None:
+    doomed, held = Doomed(), asyncio.Event()
+
+    async def hold(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await held.wait()
+        await complete(engine, asked, writer)
+
+    def aborting(seconds: float) -> Scenario:
+        tasks = [
+            task.model_copy(
+                update={"full_until_seconds": seconds, "zero_from_seconds": seconds, "on_miss": OnMiss.ABORT}
+            )
+            for task in SCENARIO.tasks
+        ]
+        return SCENARIO.model_copy(update={"tasks": tuple(tasks)})
+
+    @live
+    async def check() -> None:
+        async with delivering(tmp_path, doomed, hold, listed=[0], scenario=aborting(1000.0)) as it:
+            asking = asyncio.create_task(it.ask())
+            await until(lambda: bool(it.in_flight))
+            old, began = it.running.router.serving, time.monotonic()
+            await it.configure(it.config([0, 1], scenario=aborting(4000.0)))
+            doomed.dead.set()
+            await until(lambda: bool(it.engines[1].asked))
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(deadlines, "time", SimpleNamespace(monotonic=lambda: began + 2000.0))
+                old._aborts._fire()
+            assert it.in_flight == 1
+            it.reach(began + 5000.0)
+            assert (await asking).status == 504
+            held.set()
+
+    check()
+
+
+def test_what_fails_in_a_configuration_that_is_over_keeps_nobody_out(tmp_path: Path) -> None:
+    doomed = Doomed()
+
+    async def wait(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await doomed.dead.wait()
+        await complete(engine, asked, writer)
+
+    @live
+    async def check() -> None:
+        async with delivering(tmp_path, doomed, wait) as it:
+            asking = [asyncio.create_task(it.ask()) for _ in range(2 * ejection.FAILURES_IN_ROW)]
+            await until(lambda: [len(engine.asked) for engine in it.engines] == [ejection.FAILURES_IN_ROW] * 2)
+            await it.configure(it.config([0, 1], limits=Limits(idle_timeout_seconds=90.0)))
+            doomed.dead.set()
+            assert {(await each).status for each in asking} == {200}
+            assert it.running.router.metrics.setbacks.out == {}
 
     check()
 

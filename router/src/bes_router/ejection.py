@@ -127,7 +127,9 @@ class Standing:
         """Go on from another record of the same backend."""
         for name in set(self.__slots__) - {"label"}:
             setattr(self, name, getattr(other, name))
-        if self.phase is Phase.TRIAL:  # whose requests belong to the other record
+        self._ratios = self._ratios.copy()
+        self._open = []  # their answers are told to the other record
+        if self.phase is Phase.TRIAL:  # and so are those of its requests
             self.try_out()
 
     def pace(self) -> float | None:

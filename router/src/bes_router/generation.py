@@ -30,10 +30,15 @@ FIRST_PROBE_SECONDS = 0.3
 
 @dataclass(frozen=True)
 class House:
-    """What every configuration of a router has in common. ``exchanges``: requests in flight at the moment."""
+    """What every configuration of a router has in common.
+
+    ``exchanges``: requests in flight at the moment; ``now_serves``: what decides requests at the moment. Nothing leads
+    from a configuration to those after it but this, or one request that stays would keep all of them.
+    """
 
     ring: DecisionRing
     exchanges: Callable[[], Iterable[Exchange]]
+    now_serves: Callable[[], Serving]
     decisions: DecisionLog | None = None
     server: ApiServer | None = None
 
@@ -60,7 +65,15 @@ class Generation:
         self.load = load_source(config, catalogue, tracker)
         decider = self._decider(delivered)
         self.serving = Serving(
-            config, catalogue, tracker, self._roster, decider, self.metrics, house.ring, house.decisions
+            config,
+            catalogue,
+            tracker,
+            self._roster,
+            decider,
+            self.metrics,
+            house.ring,
+            house.now_serves,
+            house.decisions,
         )
         self.health = Health(self.backends)
         self._found = asyncio.Event()
@@ -146,6 +159,7 @@ class Generation:
             backend = exchange.backend.latest
             counter = self.serving.tracker if id(backend) in mine else self.serving.departed
             exchange.lease.move(counter, backend.engine, now)
+        before.serving.retire()
         ratios = dict(zip(before.serving.task_names, before.serving.ratios, strict=True))
         self.serving.ratios = [
             ratios.get(name, fresh) for name, fresh in zip(self.serving.task_names, self.serving.ratios, strict=True)

@@ -44,6 +44,13 @@ class Judgement:
             self._groups[backend.model].append(backend.standing)
             self._ejection.enter(backend.standing, self._groups[backend.model])
 
+    def end(self) -> None:
+        """Judge nobody any more: the next configuration's judgement goes on with copies of what is known."""
+        for standing in self._backends:
+            self._ejection.leave(standing)
+        self._backends.clear()
+        self._groups.clear()
+
     def timed(self, exchange: Exchange, backend: Backend, view: LoadView, now: float) -> None:
         """Time a request that goes to ``backend``, whose next sample is due. Call it before the view changes."""
         standing = backend.standing

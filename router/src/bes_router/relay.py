@@ -38,7 +38,6 @@ class Exchange:
         "_framing",
         "_held",
         "_last",
-        "_outcome",
         "_paused",
         "_upstream",
         "arrival",
@@ -50,6 +49,7 @@ class Exchange:
         "first_byte_at",
         "head",
         "lease",
+        "outcome",
         "request",
         "retried_for",
         "routing",
@@ -73,9 +73,12 @@ class Exchange:
         body: bytes,
         arrival: float,
     ) -> None:
-        """Whoever decides sets ``backend``, ``lease``, ``request`` and ``explanation`` before the start."""
+        """Whoever decides sets ``backend``, ``lease``, ``request`` and ``explanation`` before the start.
+
+        An attempt may be decided by another configuration than the one before it: that is the ``outcome`` from then on.
+        """
         self._client = client
-        self._outcome = outcome
+        self.outcome = outcome
         self._upstream: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._connect_timeout = 0.0
@@ -91,7 +94,7 @@ class Exchange:
         self.body = body
         self.arrival = arrival
         self.characters = 0  # of the prompt, where `usage` is to be seen
-        self.tried: list[int] = []  # engines that gave nothing
+        self.tried: list[Backend] = []  # engines that gave nothing
         self.retried_for = ""  # why the attempt before the present one gave nothing
         self.decision = 0
         self.request = b""
@@ -149,7 +152,7 @@ class Exchange:
             self._last = data
             self.first_byte_at = now
             if self.words.asked.stream:
-                self._outcome.first_byte(self, now)
+                self.outcome.first_byte(self, now)
         self._client.begin(head + self.explanation, until_close, data)
 
     def on_data(self, data: bytes, now: float) -> None:
@@ -161,7 +164,7 @@ class Exchange:
         if not self.first_byte_at:
             self.first_byte_at = now
             if self.words.asked.stream:
-                self._outcome.first_byte(self, now)
+                self.outcome.first_byte(self, now)
         if self.characters and len(data) < TAIL_BYTES:
             self._last = self._last[-TAIL_BYTES:] + data
         else:
@@ -182,8 +185,8 @@ class Exchange:
             self._try_again(Failure(error, status, head, until_close, b"".join(parts)))
         elif self._end():
             if self.characters and self.status == 200:
-                self._outcome.usage_seen(self, self._last[-TAIL_BYTES:])
-            self._outcome.ended(self, now)
+                self.outcome.usage_seen(self, self._last[-TAIL_BYTES:])
+            self.outcome.ended(self, now)
             self._client.complete(now)
 
     def on_broken(self, error: UpstreamError, stale: bool) -> None:
@@ -205,7 +208,7 @@ class Exchange:
         self.lease.release()
         now = time.monotonic()
         first = self._first_failure = self._first_failure or failure
-        if self._outcome.again(self, failure, now):
+        if self.outcome.again(self, failure, now):
             self.touched = now
             self.start(self._connect_timeout)
         else:
@@ -217,7 +220,7 @@ class Exchange:
             return
         self._drop_upstream()
         self.status = failure.status
-        self._outcome.gave_up(self, failure.error.reason, now)
+        self.outcome.gave_up(self, failure.error.reason, now)
         if failure.status:
             self._client.begin(failure.head, failure.until_close, failure.data)
             self._client.complete(now)
@@ -230,7 +233,7 @@ class Exchange:
             return
         words = self._last_words(error)
         self._drop_upstream()
-        self._outcome.failed(self, error.reason, time.monotonic())
+        self.outcome.failed(self, error.reason, time.monotonic())
         self._client.cut(words.event if words is not None and words.end else b"")
 
     def _last_words(self, error: UpstreamError) -> LastWords | None:
@@ -254,7 +257,7 @@ class Exchange:
         error = UpstreamError(Reason.DEADLINE, "the deadline passed before the answer was complete")
         words = self._last_words(error) if self.status else None
         self._drop_upstream()
-        self._outcome.missed(self, now)
+        self.outcome.missed(self, now)
         if not self.status:
             self._client.refuse(error)
         elif words is None:
@@ -267,7 +270,7 @@ class Exchange:
         """The client has closed its connection: stop the engine's work."""
         if self._end():
             self._drop_upstream()
-            self._outcome.failed(self, Reason.CLIENT_GONE, time.monotonic())
+            self.outcome.failed(self, Reason.CLIENT_GONE, time.monotonic())
 
     def sweep(self, now: float, timeout: float) -> None:
         """Notice that the engine (or the client, if it takes nothing) has been silent for more than ``timeout``."""
@@ -278,7 +281,7 @@ class Exchange:
     def pause(self) -> None:
         """The client's buffer is full: read nothing more from the engine."""
         self._paused = True
-        self._outcome.paused(self)
+        self.outcome.paused(self)
         if self._upstream is not None:
             self._upstream.pause()
 

@@ -59,7 +59,7 @@ class RunningRouter:
         self.delivered = delivered
         self.reloads = status.Reloads()
         self.ring = DecisionRing(self.boot_id[:8])
-        self._house = House(self.ring, self._exchanges, decisions, server)
+        self._house = House(self.ring, self._exchanges, lambda: self.router.serving, decisions, server)
         self.generation = Generation(delivered, self._house)
         config = delivered.config
         self.router = Router(self.generation.serving, config.limits, self.generation.metrics, started=self.started_at)

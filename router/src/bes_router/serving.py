@@ -1,11 +1,12 @@
 """What one configuration serves: the way of a request from its decision, or several, to the account of its outcome.
 
-A new configuration is a new `Serving` beside the old one; an exchange belongs to the one that decided it until it ends.
+A new configuration is a new `Serving` beside the old one. An exchange belongs to the one that decided its present
+attempt until it ends; what needs another attempt is decided by whoever serves then.
 Synchronous from the request's last byte to its sending.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import quote
 
 from bes_api.router_config import RouterConfig
@@ -16,15 +17,16 @@ from bes_router.deadlines import DeadlineWheel
 from bes_router.decider import Decider
 from bes_router.decision_log import DecisionLog
 from bes_router.decisions import DecisionRing, Setting
-from bes_router.errors import RETRY_AFTER_SECONDS, Reason, RefusedRequestError
+from bes_router.errors import Reason, RefusedRequestError
 from bes_router.http1 import RequestHead
 from bes_router.judgement import Judgement
 from bes_router.lease import Departed, Lease
 from bes_router.metrics import Metrics
 from bes_router.parties import Client, Failure
-from bes_router.policy.layout import Catalogue, RoutingRequest
+from bes_router.policy.layout import Catalogue
 from bes_router.policy.tracker import LoadTracker
 from bes_router.prompt_ratio import PromptRatio, prompt_tokens
+from bes_router.refusals import nothing_eligible, overloaded
 from bes_router.relay import Exchange
 from bes_router.roster import Change, Roster
 from bes_router.words import Vocabulary, Words
@@ -45,8 +47,10 @@ class Serving:
         decider: Decider,
         metrics: Metrics,
         ring: DecisionRing,
+        now_serves: Callable[[], "Serving"],
         log: DecisionLog | None = None,
     ) -> None:
+        """``now_serves`` says which one decides at the moment: this, until there is another configuration."""
         scenario = config.scenario
         self.metrics = metrics
         self.tracker = tracker
@@ -56,6 +60,7 @@ class Serving:
         self.departed = Departed()
         self._catalogue = catalogue
         self._ring = ring
+        self._now_serves = now_serves
         self._log = log
         self._max_in_flight = scenario.max_in_flight
         self.vocabulary = Vocabulary(config, catalogue)
@@ -81,6 +86,10 @@ class Serving:
             for exchange in exchanges:
                 if id(exchange.backend.latest) in left:
                     exchange.lease.move(self.departed, exchange.backend.engine, now)
+
+    def retire(self) -> None:
+        """Judge nobody any more: how engines do is the next configuration's business."""
+        self._judgement.end()
 
     def decide_with(self, decider: Decider) -> None:
         """Decide by another policy from the next request on."""
@@ -110,9 +119,9 @@ class Serving:
         tracker.arrived(arrival)
         try:
             if self.in_flight >= self._max_in_flight:
-                raise _later(429, Reason.OVERLOADED, f"{self._max_in_flight} requests are in flight here; try again")
+                raise overloaded(self._max_in_flight)
             if not self._place(exchange, arrival):
-                refusal = self._nothing_eligible(routing)
+                refusal = nothing_eligible(self._catalogue, routing)
                 if refusal.status < 500 or not self._judgement.relent() or not self._place(exchange, arrival):
                     raise refusal
         except RefusedRequestError as error:
@@ -163,52 +172,62 @@ class Serving:
         exchange.lease = Lease(tracker, backend.engine, now, words.asked.sequences)
         return True
 
-    def _nothing_eligible(self, routing: RoutingRequest) -> RefusedRequestError:
-        catalogue, task = self._catalogue, routing.task
-        models = len(self.model_names)
-        allowed = range(models) if routing.pinned < 0 else (routing.pinned,)
-        longest = max((catalogue.context[m] for m in allowed if catalogue.quality[task * models + m] >= 0.0), default=0)
-        tokens = routing.prompt_tokens + routing.output_tokens
-        if tokens > longest:
-            return RefusedRequestError(
-                400,
-                Reason.PROMPT_TOO_LONG,
-                f"prompt and answer need about {tokens} tokens; the longest context for this is {longest}: send less, "
-                "or ask for fewer tokens",
-                code="context_length_exceeded",
-                param="prompt",
-            )
-        return _later(503, Reason.NO_BACKEND, "no engine that could serve this is ready; try again")
-
     def again(self, exchange: Exchange, failure: Failure, now: float) -> bool:
-        """Decide anew with what was tried left out: at most three attempts, all of them within the deadline."""
+        """Decide anew, by whoever serves now and without what was tried: at most three attempts within the deadline."""
         backend, reason = exchange.backend, failure.error.reason
         if failure.status:
             self._judgement.answered(exchange, failure.status, now)
         else:
             self._judgement.broke(exchange, reason, now)
         self._account.attempt_failed(exchange)
-        exchange.tried.append(backend.engine)
-        if len(exchange.tried) >= MAX_ATTEMPTS or now >= exchange.routing.zero_from:
+        exchange.tried.append(backend)
+        if len(exchange.tried) >= MAX_ATTEMPTS:
             return False
-        placed = reason in _ENGINE_GONE and self._place_without(exchange, self._same_gpu(backend), now)
-        if not placed and not self._place_without(exchange, (), now):
+        serving = self._now_serves()
+        if serving is not self and not serving._take(exchange):
+            return False
+        if now >= exchange.routing.zero_from or not serving._place_again(exchange, reason in _ENGINE_GONE, now):
             return False
         exchange.retried_for = f"engine_{failure.status}" if failure.status else reason
         if exchange.explanation:
             exchange.explanation += b"; attempt=%d" % (len(exchange.tried) + 1)
         return True
 
-    def _same_gpu(self, backend: Backend) -> Sequence[int]:
-        """Engines that may have died together with ``backend``."""
-        gpus = self._catalogue.engine_gpu
-        return [engine for engine, gpu in enumerate(gpus) if gpu == gpus[backend.engine]]
+    def _take(self, exchange: Exchange) -> bool:
+        """Go on with an exchange of a configuration before: its words, read anew, are this one's from now on.
 
-    def _place_without(self, exchange: Exchange, more: Sequence[int], now: float) -> bool:
-        """`_place` with what was tried, and ``more``, out of sight."""
+        False where they mean nothing here any more, such as a task that is gone.
+        """
+        words = exchange.words
+        try:
+            words = self.vocabulary.read(words.asked, words.path, exchange.head)
+        except RefusedRequestError:
+            return False
+        exchange.words = words
+        exchange.routing = self.vocabulary.routing(words, self.ratios[words.task].value, exchange.arrival)
+        exchange.explanation = b""
+        exchange.outcome = self
+        if self._catalogue.abort[words.task]:
+            self._aborts.add(exchange, exchange.routing.zero_from)
+        return True
+
+    def _place_again(self, exchange: Exchange, gone: bool, now: float) -> bool:
+        """`_place` without what was tried; where its engine is ``gone``, also without its neighbours, if possible."""
+        listed = [backend for backend in self.backends if backend is not None]
+        tried = {id(each.latest) for each in exchange.tried}
+        hidden = [each for each in listed if id(each) in tried]
+        if gone:
+            gpus, last = self._catalogue.engine_gpu, exchange.backend.latest
+            died = {gpus[each.engine] for each in listed if each is last}
+            neighbours = [each for each in listed if gpus[each.engine] in died and each not in hidden]
+            if neighbours and self._place_without(exchange, [*hidden, *neighbours], now):
+                return True
+        return self._place_without(exchange, hidden, now)
+
+    def _place_without(self, exchange: Exchange, hidden: Sequence[Backend], now: float) -> bool:
+        """`_place` with ``hidden`` out of sight."""
         tracker = self.tracker
-        hidden = [self.backends[engine] for engine in {*exchange.tried, *more}]
-        ready = [backend for backend in hidden if backend is not None and backend.ready]
+        ready = [backend for backend in hidden if backend.ready]
         for backend in ready:
             tracker.set_ready(backend.engine, False)
         try:
@@ -266,6 +285,8 @@ class Serving:
 
     def _expired(self, exchange: Exchange, now: float) -> None:
         """A deadline has passed. A first token in time is all that some deadlines look at."""
+        if exchange.outcome is not self:  # another configuration's deadline holds
+            return
         if not (self._catalogue.first_token[exchange.routing.task] and exchange.first_byte_at):
             exchange.miss(now)
 
@@ -273,7 +294,3 @@ class Serving:
 def _field(text: str) -> str:
     """Text as a header field's value: visible ASCII, the rest percent-encoded."""
     return quote(text, safe=" !#$&'()*+,/:;=?@[]^_`{|}~")
-
-
-def _later(status: int, reason: Reason, message: str) -> RefusedRequestError:
-    return RefusedRequestError(status, reason, message, code=reason, retry_after=RETRY_AFTER_SECONDS)
