@@ -48,7 +48,7 @@ def a_log(arrivals: Arrivals, tmp_path_factory: pytest.TempPathFactory) -> Path:
         request = RoutingRequest(0, 128, 16, now + 0.6, now + 0.6)
         view = tracker.view(now)
         decision = policy.choose(request, view, now)
-        written.decided(number, request, view, now, decision)
+        written.decided(number, request, view, now, decision, policy.name)
         tracker.sent(decision.engine, now)
     written.close()
     return path

@@ -168,6 +168,21 @@ def test_a_policy_that_fails_a_decision_does_not_fail_the_request(engine: int | 
     check()
 
 
+@live
+async def test_a_decision_that_the_fallback_took_says_so_wherever_it_is_told_of(tmp_path: Path) -> None:
+    policy, path = Broken(None), tmp_path / "decisions.jsonl"
+    log = DecisionLog(path, scenario_of_rig(), policy.name)
+    async with rig(policy=policy, decisions=log) as it:
+        failed = await it.ask()
+        policy.engine = 1
+        answers = [failed, await it.ask()]
+        explained = [it.running.ring.explain(answer.fields["x-bes-decision"]) for answer in answers]
+    names = ["Always; fallback=failed", "Broken"]
+    assert [answer.fields["x-bes-policy"] for answer in answers] == names
+    assert [found and found.policy for found in explained] == names
+    assert [json.loads(line)["policy"] for line in path.read_text().splitlines()] == ["Broken", *names]
+
+
 def test_a_lease_is_given_back_exactly_once() -> None:
     scenario = scenario_of_rig()
     tracker = LoadTracker(catalogue_of(scenario), 0.0)

@@ -18,6 +18,9 @@ from bes_router.watch import Snapshot
 
 log = logging.getLogger(__name__)
 
+FAILED = "failed"
+"""Why the fallback took one decision: the policy raised, or chose what is not ready."""
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -65,33 +68,42 @@ def load(config: RouterConfig, catalogue: Catalogue, found: Snapshot | None = No
     return Loaded(policy, fallback, digest=found.digest, passport=artifact.passport)
 
 
+@dataclass(frozen=True, eq=False)
+class Voice:
+    """One that may take a decision; ``name`` as x-bes-policy says it."""
+
+    policy: Policy
+    name: str
+
+
 class Decider:
     """Asks the policy; a policy that fails or answers nonsense costs that decision, not the request."""
 
     def __init__(self, loaded: Loaded, metrics: Metrics, shadow: Shadow | None = None) -> None:
         self.loaded = loaded
-        self.name = loaded.name
-        self.policy = loaded.policy
-        self._fallback = loaded.fallback
+        self.voice = Voice(loaded.policy, loaded.name)
+        """Who decides."""
+        self.stand_in = Voice(loaded.fallback, f"{loaded.fallback.name}; fallback={loaded.word or FAILED}")
+        """Who takes a decision that the policy failed."""
         self._metrics = metrics
         self._shadow = shadow
 
-    def choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:
-        """The policy's choice, or the fallback's where that is none that could be carried out."""
-        decision = self._choose(request, view, now)
+    def choose(self, request: RoutingRequest, view: LoadView, now: float) -> tuple[Decision, Voice]:
+        """The policy's choice, or the fallback's where that is none that could be carried out; and whose it is."""
+        taken = self._choose(request, view, now)
         if self._shadow is not None:
-            self._shadow.decided(request, view, now, decision)
-        return decision
+            self._shadow.decided(request, view, now, taken[0])
+        return taken
 
-    def _choose(self, request: RoutingRequest, view: LoadView, now: float) -> Decision:
+    def _choose(self, request: RoutingRequest, view: LoadView, now: float) -> tuple[Decision, Voice]:
         try:
-            decision = self.policy.choose(request, view, now)
+            decision = self.voice.policy.choose(request, view, now)
             if decision.engine < 0 or view.ready[decision.engine]:
-                return decision
+                return decision, self.voice
             problem = f"it chose engine {decision.engine}, which is not ready"
         except Exception as error:  # noqa: BLE001 - the seam to trained code: whatever it does, requests go on
             problem = repr(error)
         if self._metrics.policy_failures == 0:
-            log.error("policy %s failed a decision, the fallback took it: %s", self.name, problem)
+            log.error("policy %s failed a decision, the fallback took it: %s", self.voice.name, problem)
         self._metrics.policy_failures += 1
-        return self._fallback.choose(request, view, now)
+        return self.stand_in.policy.choose(request, view, now), self.stand_in

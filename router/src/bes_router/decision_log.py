@@ -37,8 +37,10 @@ class DecisionLog:
         self._write({"version": VERSION, "policy": policy, "scenario": scenario.model_dump(mode="json")})
         self.flush()
 
-    def decided(self, number: int, request: RoutingRequest, view: LoadView, now: float, decision: Decision) -> None:
-        """Write one decision, before anything changes the view."""
+    def decided(
+        self, number: int, request: RoutingRequest, view: LoadView, now: float, decision: Decision, policy: str
+    ) -> None:
+        """Write one decision, before anything changes the view; ``policy``: who took it."""
         self._write(
             {
                 "number": number,
@@ -46,6 +48,7 @@ class DecisionLog:
                 "request": request._asdict(),
                 "view": view._asdict(),
                 "decision": decision._asdict(),
+                "policy": policy,
             }
         )
 

@@ -22,7 +22,7 @@ KEPT = 4096
 
 
 class Setting(NamedTuple):
-    """What a configuration's decisions have in common."""
+    """What a configuration's decisions by one policy have in common."""
 
     catalogue: Catalogue
     policy: Policy
@@ -163,7 +163,7 @@ def _one(kept: Kept, view: LoadView, engine: int, score: float | None) -> Engine
     catalogue = setting.catalogue
     model = catalogue.engine_model[engine]
     if model == kept.decision.model:
-        engine = kept.decision.engine  # the fallback may have taken another one than the policy would have
+        engine = kept.decision.engine  # one that does not weigh may place by another rule
     quality = catalogue.quality[request.task * len(setting.models) + model]
     finish = finish_on(catalogue, view, request, engine)
     share = reward_share(kept.now + finish, request.full_until, request.zero_from)

@@ -7,6 +7,7 @@ Synchronous from the request's last byte to its sending.
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 from urllib.parse import quote
 
 from bes_api.router_config import RouterConfig
@@ -14,7 +15,7 @@ from bes_router import bodies
 from bes_router.account import Account
 from bes_router.backends import IDLE_SECONDS, Backend
 from bes_router.deadlines import DeadlineWheel
-from bes_router.decider import Decider
+from bes_router.decider import Decider, Voice
 from bes_router.decision_log import DecisionLog
 from bes_router.decisions import DecisionRing, Setting
 from bes_router.errors import Reason, RefusedRequestError
@@ -33,6 +34,16 @@ from bes_router.words import Vocabulary, Words
 
 MAX_ATTEMPTS = 3
 _ENGINE_GONE = frozenset({Reason.CONNECT, Reason.BROKE_OFF})
+
+
+class _Said(NamedTuple):
+    """What is told of a decision, by whoever took it; ``fields``: of an answer, per task and model, without the number.
+
+    None: answers carry none.
+    """
+
+    setting: Setting
+    fields: Sequence[Sequence[bytes]] | None
 
 
 class Serving:
@@ -94,22 +105,23 @@ class Serving:
     def decide_with(self, decider: Decider) -> None:
         """Decide by another policy from the next request on."""
         self.decider = decider
-        self.metrics.policy, self.metrics.fallback = decider.policy.name, bool(decider.loaded.problem)
-        self._setting = Setting(
-            self._catalogue, decider.policy, decider.name, self.model_names, self.task_names, self._figures_source
-        )
-        self._explanations = self._explain(decider.name) if self._explain_headers else None
+        self.metrics.policy, self.metrics.fallback = decider.voice.policy.name, bool(decider.loaded.problem)
+        self._said_of = {voice: self._said(voice) for voice in (decider.voice, decider.stand_in)}
 
-    def _explain(self, policy: str) -> Sequence[Sequence[bytes]]:
-        """The fields of an answer that do not depend on the moment, per task and model."""
-        return [
+    def _said(self, voice: Voice) -> "_Said":
+        names = self.model_names, self.task_names
+        setting = Setting(self._catalogue, voice.policy, voice.name, *names, self._figures_source)
+        if not self._explain_headers:
+            return _Said(setting, None)
+        fields = [
             [
-                f"\r\nx-bes-model: {_field(model)}\r\nx-bes-task: {_field(task)}\r\nx-bes-policy: {_field(policy)}"
+                f"\r\nx-bes-model: {_field(model)}\r\nx-bes-task: {_field(task)}\r\nx-bes-policy: {_field(voice.name)}"
                 "\r\nx-bes-decision: ".encode("ascii")
                 for model in self.model_names
             ]
             for task in self.task_names
         ]
+        return _Said(setting, fields)
 
     def route(self, client: Client, words: Words, head: RequestHead, body: bytes, arrival: float) -> Exchange:
         """Decide and lease; the exchange is not started. Raises RefusedRequestError, already accounted for."""
@@ -139,9 +151,10 @@ class Serving:
         """Decide where the exchange goes now and lease a place there; False if nothing is eligible."""
         tracker, routing, words = self.tracker, exchange.routing, exchange.words
         view = tracker.view(now)
-        decision = self.decider.choose(routing, view, now)
+        decision, voice = self.decider.choose(routing, view, now)
+        setting, fields = self._said_of[voice]
         number = self._ring.note(
-            self._setting,
+            setting,
             routing,
             view,
             decision,
@@ -151,15 +164,15 @@ class Serving:
             retried_from=exchange.decision,
         )
         if self._log is not None:
-            self._log.decided(number, routing, view, now, decision)
+            self._log.decided(number, routing, view, now, decision, voice.name)
         backend = self.backends[decision.engine] if decision.engine >= 0 else None
         if backend is None:
             return False
         self.metrics.decisions[routing.task][backend.model] += 1
         if now >= backend.standing.next_sample:
             self._judgement.timed(exchange, backend, view, now)
-        if self._explanations is not None:
-            exchange.explanation = self._explanations[routing.task][backend.model] + self._ring.id_of(number)
+        if fields is not None:
+            exchange.explanation = fields[routing.task][backend.model] + self._ring.id_of(number)
         payload = bodies.spliced(exchange.body, words.asked, backend.served)
         exchange.request = b"%b%bcontent-length: %d\r\n\r\n%b" % (
             backend.request_heads[words.path],
