@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 from native_cluster import cluster, images
+from rich.console import Console
 
-from bes_lab.cluster.demo import SERVICE
+from bes_api.conditions import Reason
+from bes_api.config_map import data_digest, files_in
+from bes_lab.cluster.demo import SERVICE, Demo
 from bes_lab.cluster.healing import HEAL_SECONDS, Phase, Stage, carry_out, phases
 from bes_lab.cluster.installation import NAMESPACE, Installation
 from bes_lab.cluster.native import Native
@@ -15,7 +18,7 @@ from bes_lab.cluster.native import Native
 __all__ = ["cluster", "images"]
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
-HEALED = ("router-rollout", "by-hand", "configuration", "rights", "leader", "api-server")
+HEALED = ("router-rollout", "by-hand", "configuration", "rights", "router-scale", "leader", "api-server", "etcd")
 """A sample: `make cluster-healing` is the whole."""
 
 
@@ -62,3 +65,14 @@ def test_a_removed_task_and_model_go_and_come_back(stage: Stage) -> None:
     assert stage.on.serves()
     stage.patch(json.dumps({"spec": {"models": stored["models"], "tasks": stored["tasks"]}}))
     stage.on.until("it is back", lambda: bool(stage.uid("deployment", deployment)) and stage.whole(), HEAL_SECONDS)
+
+
+def test_a_job_trains_what_then_decides(stage: Stage, tmp_path: Path) -> None:
+    stage.patch('{"spec": {"policy": {"type": "Learned"}}}')
+    judged = Demo(stage.on, tmp_path, Console(stderr=True)).train()
+    active = stage.on.read("bes", stage.name)["status"]["policy"]["active"]
+    # Which of the two a short training comes to depends on the machine's arithmetic; both took a Job, a digest, a gate.
+    assert judged in {Reason.POLICY_ACTIVE, Reason.RULE_IS_ENOUGH}
+    if judged == Reason.POLICY_ACTIVE:
+        assert data_digest(files_in(stage.on.read("configmap", f"{stage.name}-active"))) == active["digest"]
+    assert stage.on.decided_by() == active["name"]

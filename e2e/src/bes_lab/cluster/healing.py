@@ -176,6 +176,13 @@ def _policy_and_back(stage: Stage) -> None:
     stage.patch('{"spec": {"policy": {"type": "DeadlineAware", "static": null}}}')
 
 
+def _scaled(stage: Stage) -> None:
+    asked = stage.on.service.spec.router.replicas
+    for replicas in (asked + 1, asked):
+        stage.patch(f'{{"spec": {{"router": {{"replicas": {replicas}}}}}}}')
+        stage.on.until(f"there are {replicas} routers", stage.whole, HEAL_SECONDS)
+
+
 def _without_prometheus(stage: Stage) -> None:
     name = f"{RELEASE}-best-effort-serving-prometheus"
     for replicas in (0, 1):
@@ -216,6 +223,7 @@ def phases() -> list[Phase]:
         Phase("policy-folder", "the policy is deleted", lambda s: s.recreated("configmap", f"{s.name}-active")),
         Phase("rights", "binding, account and disruption budget are deleted", rights),
         Phase("policy-switch", "another policy, and back", _policy_and_back),
+        Phase("router-scale", "a router more is asked for, and one less again", _scaled),
         Phase("leader", "the leading operator is killed, and a child deleted", _leader_killed),
         Phase("prometheus", "Prometheus is gone and comes back", _without_prometheus),
         Phase("api-server", "kill -9 of the API server", lambda stage: stage.outage(API_SERVER)),

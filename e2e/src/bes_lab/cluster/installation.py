@@ -26,7 +26,8 @@ _ONE_REQUEST = (
     "import json, sys, urllib.request as u\n"
     "body = json.dumps({'model': sys.argv[2], 'prompt': 'hello', 'max_tokens': 4}).encode()\n"
     "asked = u.Request(sys.argv[1] + '/v1/completions', body, {'content-type': 'application/json'})\n"
-    "u.urlopen(asked, timeout=5).close()\n"
+    "answer = u.urlopen(asked, timeout=5)\n"
+    "print(answer.headers['x-bes-policy'])\n"
 )
 
 
@@ -71,10 +72,14 @@ class Installation:
 
     def serves(self) -> bool:
         """Whether a request through the routers' Service is answered."""
+        return bool(self.decided_by())
+
+    def decided_by(self) -> str:
+        """The policy that decides a request through the routers' Service; "" where it is not answered."""
         if not (url := self.url()):
-            return False
+            return ""
         request = self.cluster.inside(sys.executable, "-c", _ONE_REQUEST, url, self.scenario.default_task)
-        return subprocess.run(request, capture_output=True, check=False).returncode == 0
+        return subprocess.run(request, capture_output=True, text=True, check=False).stdout.strip()
 
     def url(self) -> str:
         """By the Service's address: a node resolves no names of the cluster. "" until there is one."""
