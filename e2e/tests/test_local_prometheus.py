@@ -256,8 +256,13 @@ def test_a_local_run_does_as_the_service_asks_as_far_as_it_can(tmp_path: Path, m
     assert "in place of http://prometheus.monitoring:9090" in figures_of(asking).said
     assert figures_of(asking, None, 2.0).load == LocalPrometheus(binary, 2.0), "with a staleness of its own"
     assert figures_of(asking, prometheus=False).load == DirectLoad()
-    with pytest.raises(TargetError, match="expected 100ms to 1h"):
-        figures_of(plain, True, 0.01)
+    slow, _ = the_service(
+        service_with(tmp_path, {"prometheus": {"url": "http://prometheus.monitoring:9090", "scrapeInterval": "500s"}})
+    )
+    with pytest.raises(TargetError, match=r"^spec\.load\.prometheus\.scrapeInterval: 500s is too long"):
+        figures_of(slow)
+    assert figures_of(slow, prometheus=False).load == DirectLoad()
+    assert figures_of(slow, None, 15.0).load == LocalPrometheus(binary, 15.0)
     monkeypatch.setattr(figures, "find_prometheus", lambda: None)
     assert figures_of(asking).load == DirectLoad()
     assert "`make prometheus` fetches one" in figures_of(asking).said
@@ -295,6 +300,8 @@ def test_the_fetching_command_and_the_lab_mean_the_same_place(tmp_path: Path) ->
         (["--routers", "2", "--port", "65535"], "there are no 2 ports from there on"),
         (["--scrape-interval", "1"], "--scrape-interval: '1' is not a duration"),
         (["--scrape-interval", "1s"], "add --prometheus"),
+        (["--prometheus", "--scrape-interval", "500s"], "500s is too long: Prometheus answers with nothing that is"),
+        (["--prometheus", "--scrape-interval", "10ms"], "0.01s is too short"),
     ],
 )
 def test_an_argument_of_the_local_run_that_cannot_be_used_is_refused(arguments: list[str], message: str) -> None:

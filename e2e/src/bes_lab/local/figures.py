@@ -9,6 +9,9 @@ from bes_lab.local.prometheus import LocalPrometheus, find_prometheus, the_prome
 
 SCRAPE_SECONDS = 1.0
 """Of a Prometheus that the service does not ask for."""
+SHORTEST_SCRAPE_SECONDS = 0.1
+LONGEST_SCRAPE_SECONDS = 120.0
+"""Beyond, one scrape that fails leaves a gap: an instant query sees five minutes back (`--query.lookback-delta`)."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ def figures_of(
     """
     stated = service.spec.load or DIRECT
     asked = stated.prometheus
-    if scrape_interval_seconds is not None and not 0.1 <= scrape_interval_seconds <= 3600.0:
-        raise TargetError(f"--scrape-interval {scrape_interval_seconds:g}s: expected 100ms to 1h")
+    if scrape_interval_seconds is not None:
+        _check("--scrape-interval", scrape_interval_seconds)
     if prometheus is False or (prometheus is None and asked is None):
         return Figures(_direct(stated), "straight from the engines")
     if prometheus is None and find_prometheus() is None:
@@ -37,10 +40,25 @@ def figures_of(
             _direct(stated), "straight from the engines: there is no prometheus here; `make prometheus` fetches one"
         )
     interval = scrape_interval_seconds or (asked.scrape_interval.total_seconds() if asked else SCRAPE_SECONDS)
+    _check("spec.load.prometheus.scrapeInterval", interval)
     stale = stated.stale_after if asked and scrape_interval_seconds is None else None
     load = LocalPrometheus(the_prometheus(), interval, stale.total_seconds() if stale else None)
     instead = f", in place of {asked.url}" if asked else ""
     return Figures(load, f"from a Prometheus of our own that scrapes every {interval:g} s{instead}")
+
+
+def _check(field: str, seconds: float) -> None:
+    if seconds > LONGEST_SCRAPE_SECONDS:
+        raise TargetError(
+            f"{field}: {seconds:g}s is too long: Prometheus answers with nothing that is older than five minutes, and "
+            f"load is another by then; expected at most {LONGEST_SCRAPE_SECONDS:g}s (1s to 15s is usual): write a "
+            "shorter interval, or have figures straight from the engines by --no-prometheus"
+        )
+    if seconds < SHORTEST_SCRAPE_SECONDS:
+        raise TargetError(
+            f"{field}: {seconds:g}s is too short for a Prometheus beside what it scrapes; expected at least "
+            f"{SHORTEST_SCRAPE_SECONDS:g}s (1s to 15s is usual): write a longer interval"
+        )
 
 
 def _direct(load: Load) -> DirectLoad:
