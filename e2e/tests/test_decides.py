@@ -61,7 +61,7 @@ def a_run(log: Path, arrivals: Arrivals, tmp_path_factory: pytest.TempPathFactor
     done = [at + (0.1 if at < 4.0 else 0.9) for at in due]
     measured = Measured(due, due, done, done, [200] * len(due), names, 0.1, [0.5])
     outcomes = judge(SCENARIO, arrivals, measured)
-    stage = Stage("s", SCENARIO, DirectLoad(), DeadlineAwarePolicy(), arrivals, tmp_path_factory.mktemp("stage"))
+    stage = Stage("s", SCENARIO, DirectLoad(), DeadlineAwarePolicy(), arrivals, tmp_path_factory.mktemp("stage"), {})
     show = Show(clips.load(clips.DEMO_CLIP), 20.0, stage)
     return Run(show, SCENARIO, "DeadlineAware", decisions, outcomes, summarize(SCENARIO, outcomes, measured))
 

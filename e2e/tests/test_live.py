@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from bes_api.discovery_config import StaticBackends
 from bes_api.documents import the_service
-from bes_api.router_config import DirectLoad, StaticPolicy
+from bes_api.engines import ENGINES, engine_types
+from bes_api.router_config import DirectLoad, RouterConfig, StaticPolicy
 from bes_api.scenario_of import scenario_of
+from bes_api.service import EngineType
 from bes_lab import clips, demo_picture, prediction
 from bes_lab import live as live_module
 from bes_lab.clips import Clip
+from bes_lab.engine.process import EngineAddresses
 from bes_lab.fidelity import records_of
 from bes_lab.live import LiveRun, Stage, contender, median_of_buckets, run_live
 from bes_lab.local.policies import choice_of, name_of, own_policy
@@ -33,7 +37,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Stage:
     scenario = scenario_of(service, profiles)
     clip = Clip("test", "", "", (1, 3), 1)
     arrivals = clips.arrivals(clip, 30.0, 1.0, 1.0, 1, scenario.tasks)
-    return Stage(service.name, scenario, DirectLoad(), own_policy(service)[1], arrivals, folder)
+    return Stage(
+        service.name, scenario, DirectLoad(), own_policy(service)[1], arrivals, folder, engine_types(service.spec)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +66,15 @@ def test_a_live_run_answers_everything_with_the_model_that_was_asked_for(stage: 
     assert live.summary.models == {"opt-1.3b": stage.arrivals.time.size}
     assert set(live.cpu_seconds) == {"gpu-0", "router"}
     assert live.router_p50_seconds > 1e-6
+
+
+def test_the_engines_of_a_live_run_are_of_the_type_that_the_service_says(stage: Stage, live: LiveRun) -> None:
+    said = EngineAddresses.read(stage.folder / "Static-opt-1.3b" / "gpu-0.json").engines
+    assert {engine.model: engine.type for engine in said} == stage.engines
+    assert set(stage.engines.values()) == {EngineType.TEXT_GENERATION_INFERENCE}
+    listed = RouterConfig.read(stage.folder / "Static-opt-1.3b" / "router.json").discovery
+    assert isinstance(listed, StaticBackends)
+    assert {backend.gauges for backend in listed.backends} == {ENGINES[said[0].type].metrics.in_flight}
 
 
 def test_a_live_run_delivers_the_quality_of_its_model(stage: Stage, live: LiveRun) -> None:

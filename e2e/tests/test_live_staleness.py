@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bes_api.documents import the_service
+from bes_api.engines import engine_types
 from bes_api.router_config import StaticPolicy
 from bes_api.scenario_of import scenario_of
 from bes_lab import clips, live_staleness
@@ -31,7 +32,8 @@ def measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measurement:
     clip = Clip("test", "", "", (60, 60), 1)
     arrivals = clips.arrivals(clip, 30.0, 1.0, 10.0, 1, scenario.tasks)
     direct = figures_of(service, prometheus=False)
-    stage = Stage(service.name, scenario, direct.load, own_policy(service)[1], arrivals, tmp_path)
+    _, fallback = own_policy(service)
+    stage = Stage(service.name, scenario, direct.load, fallback, arrivals, tmp_path, engine_types(service.spec))
     monkeypatch.setattr(live_staleness, "the_prometheus", lambda: Path("/usr/bin/prometheus"))
     learned = contender(StaticPolicy(model="opt-125m"))
     return Measurement("key", Show(clip, 30.0, stage), direct, learned, Recorder("test", None, {}, "", ""))

@@ -120,7 +120,14 @@ def watch(file: Path, policy: str, folder: Path, attempts: int, console: Console
     show = show_of(service, scenario, folder)
     stage, log = show.stage, folder / "decisions.jsonl"
     plan = Plan(
-        stage.service, scenario, choice_of(policy, scenario), stage.fallback, stage.load, folder, decision_log=log
+        stage.service,
+        scenario,
+        choice_of(policy, scenario),
+        stage.fallback,
+        stage.load,
+        folder,
+        decision_log=log,
+        engines=stage.engines,
     )
     bodies = bodies_of(stage.arrivals, scenario.tasks)
     for attempt in range(attempts):

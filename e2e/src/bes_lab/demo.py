@@ -17,6 +17,7 @@ from rich.table import Table
 
 from bes_api.command import Command
 from bes_api.documents import the_service
+from bes_api.engines import engine_types
 from bes_api.output import prepare_folder
 from bes_api.passport import TunedRule
 from bes_api.router_config import DeadlineAwarePolicy, LearnedPolicy, PaperPolicy, PricedPolicy, StaticPolicy
@@ -121,7 +122,7 @@ def show_of(
     arrivals = clips.arrivals(clip, base, MULTIPLE, seconds_per_minute, clip.seed, scenario.tasks)
     _, fallback = own_policy(service)
     source = figures or figures_of(service, prometheus=False)
-    stage = Stage(service.name, scenario, source.load, fallback, arrivals, folder)
+    stage = Stage(service.name, scenario, source.load, fallback, arrivals, folder, engine_types(service.spec))
     return Show(clip, base, stage)
 
 

@@ -6,7 +6,7 @@ Engines and router are started anew for every run; nothing of the run before is 
 import contextlib
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 
 from bes_api.router_config import DirectLoad, PolicyChoice, RulePolicy
 from bes_api.scenario import Scenario
+from bes_api.service import EngineType
 from bes_lab.clips import Arrivals
 from bes_lab.local.plan import Plan
 from bes_lab.local.policies import name_of
@@ -46,6 +47,8 @@ class Stage:
     fallback: RulePolicy
     arrivals: Arrivals
     folder: Path
+    engines: Mapping[str, EngineType]
+    """What each model's engines speak."""
     shares: tuple[float, ...] = (1.0,)
     """One router for each, with that share of the requests."""
     share_seed: int = 0
@@ -91,7 +94,14 @@ def run_live(stage: Stage, who: Contender, attempts: int) -> LiveRun:
 def _run_once(stage: Stage, who: Contender, before: tuple[str, ...]) -> LiveRun:
     folder = stage.folder / re.sub(r"[^A-Za-z0-9.-]+", "-", who.name).strip("-")
     plan = Plan(
-        stage.service, stage.scenario, who.choice, stage.fallback, stage.load, folder, routers=len(stage.shares)
+        stage.service,
+        stage.scenario,
+        who.choice,
+        stage.fallback,
+        stage.load,
+        folder,
+        engines=stage.engines,
+        routers=len(stage.shares),
     )
     bodies = bodies_of(stage.arrivals, stage.scenario.tasks)
     with LocalService(plan) as service:
