@@ -44,16 +44,26 @@ NEEDED = (
     *("containerd", "ctr", "runc", "iptables", "conntrack", "ip", "sysctl", "nsenter", "unshare", "setsid", "mount"),
     *("umount", "mountpoint", "findmnt"),
 )
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21}
+"""With their bits: network and mount namespaces take them."""
 READY_SECONDS = 300.0
 _STORE, _PEERS = "http://127.0.0.1:12379", "http://127.0.0.1:12380"
 Say = Callable[[str], None]
 
 
+def barred() -> str:
+    """Why no native cluster can be made here whatever is installed; "" where one can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "a native cluster needs root on Linux; where Docker runs, kind needs neither"
+    status = dict(line.split(":\t", maxsplit=1) for line in Path("/proc/self/status").read_text().splitlines())
+    held = int(status["CapEff"], 16)
+    lacking = [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
+    return f"root lacks {', '.join(lacking)} here; leave the container, or start it privileged" if lacking else ""
+
+
 def needs_of_this_machine(programs: Programs) -> list[str]:
     """What stands in the way of a native cluster, each with its mend; none: it can be made."""
-    problems = []
-    if sys.platform != "linux" or os.geteuid() != 0:
-        problems.append("a native cluster needs root on Linux; where Docker runs, kind needs neither")
+    problems = [problem] if (problem := barred()) else []
     if missing := programs.missing(NEEDED):
         problems.append(f"missing: {', '.join(missing)}; run `make kubernetes` and `make cluster-packages`")
     return problems
