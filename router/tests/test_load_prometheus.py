@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import socket
 import ssl
 import subprocess
 import time
@@ -169,6 +170,15 @@ async def test_an_answer_that_cannot_be_used_is_unknown_with_one_warning(
         assert len(warning) < 600
 
 
+async def head_without_end(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        writer.write(b"HTTP/1.1 200 OK\r\nx: ")
+        while not writer.is_closing():
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+
 @live
 async def test_a_server_that_drips_or_is_silent_is_given_up_in_time_and_harms_nothing_else() -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -186,7 +196,12 @@ async def test_a_server_that_drips_or_is_silent_is_given_up_in_time_and_harms_no
                 pass
         writer.close()
 
-    for behaviour, problem in ((drip, "was not complete within 0.2 s"), (never, "did not answer within 0.2 s")):
+    cases = (
+        (drip, "was not complete within 0.2 s"),
+        (never, "did not answer within 0.2 s"),
+        (head_without_end, "did not answer within 0.2 s"),
+    )
+    for behaviour, problem in cases:
         server = await asyncio.start_server(behaviour, "127.0.0.1", 0)
         fake = FakePrometheus()
         fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -202,7 +217,7 @@ async def test_a_server_that_drips_or_is_silent_is_given_up_in_time_and_harms_no
 async def test_figures_grow_stale_even_while_a_server_keeps_the_thread_waiting() -> None:
     over = asyncio.Event()
 
-    async def head_without_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def one_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             await reader.readuntil(b"\r\n\r\n")
             body = answered(_both(time.time()))
@@ -214,7 +229,7 @@ async def test_figures_grow_stale_even_while_a_server_keeps_the_thread_waiting()
                 await asyncio.sleep(0.02)
         writer.transport.abort()
 
-    server = await asyncio.start_server(head_without_end, "127.0.0.1", 0)
+    server = await asyncio.start_server(one_answer, "127.0.0.1", 0)
     fake = FakePrometheus()
     fake.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     seen = Seen(2)
@@ -281,14 +296,80 @@ def test_a_token_that_is_none_is_refused(content: bytes, tmp_path: Path) -> None
         authorization_of(token)
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
-def test_only_the_named_authority_is_trusted(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "ca.crt"
+def test_every_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_prometheus() as fake:
+        port = int(fake.url.rpartition(":")[2])
+        stream = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+        found = [(*stream, ("127.0.0.1", 1)), (*stream, ("127.0.0.1", port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        client = PrometheusClient(settings_of("http://prometheus.monitoring:9090"), 10_000)
+        assert client.ask("up").result == []
+        assert client.ask("up").result == []
+        client.close()
+        found.pop()
+        with pytest.raises(FiguresError, match=r"^http://prometheus.monitoring:9090 cannot be reached: .*refused$"):
+            client.ask("up")
+        client.close()
+
+
+def test_a_name_that_nobody_knows_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    client = PrometheusClient(settings_of("http://prometheus.monitoring:9090"), 10_000)
+    with pytest.raises(FiguresError, match=r"cannot be reached: .*Name or service not known$"):
+        client.ask("up")
+    client.close()
+
+
+def test_a_connect_that_nobody_answers_is_given_up_in_time() -> None:
+    with socket.socket() as full, socket.socket() as first:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        first.connect(full.getsockname())  # whoever comes now waits: the kernel drops what the queue cannot hold
+        port = full.getsockname()[1]
+        client = PrometheusClient(settings_of(f"http://127.0.0.1:{port}", timeout_seconds=0.2), 10_000)
+        with pytest.raises(FiguresError, match=r"did not answer within 0\.2 s$"):
+            client.ask("up")
+        client.close()
+
+
+def authority(folder: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate that signs itself, and a server's side of TLS with it."""
+    key, certificate = folder / "key.pem", folder / "ca.crt"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=test"]
     subprocess.run([*command, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True, timeout=30)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
+    return certificate, context
+
+
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate with")
+
+
+@needs_openssl
+def test_over_tls_a_head_that_drips_is_given_up_in_time_too(tmp_path: Path) -> None:
+    certificate, context = authority(tmp_path)
+
+    @live
+    async def check() -> None:
+        server = await asyncio.start_server(head_without_end, "127.0.0.1", 0, ssl=context)
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        client = PrometheusClient(settings_of(url, ca_file=certificate, timeout_seconds=1.0), 10_000)
+        with pytest.raises(FiguresError, match="did not answer within 1 s"):
+            await asyncio.to_thread(client.ask, "up")
+        client.close()
+        server.close()
+        await asyncio.sleep(0.1)
+
+    check()
+
+
+@needs_openssl
+def test_only_the_named_authority_is_trusted(tmp_path: Path) -> None:
+    certificate, context = authority(tmp_path)
     with fake_prometheus(context) as fake:
         trusting = PrometheusClient(settings_of(fake.url, ca_file=certificate), 10_000)
         assert trusting.ask("up").result == []

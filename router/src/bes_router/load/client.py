@@ -4,6 +4,7 @@ import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from prometheus_api_client.exceptions import PrometheusApiClientException
 from prometheus_api_client.prometheus_connect import PrometheusConnect
@@ -11,13 +12,15 @@ from requests import PreparedRequest, Response, Session
 from requests.adapters import HTTPAdapter
 from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import RequestException, SSLError, Timeout
-from urllib3.exceptions import HTTPError
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import HTTPError, ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from bes_api.origins import origin_of
 from bes_api.router_config import PrometheusLoad
 from bes_router.errors import FiguresError
+from bes_router.load.deadline import Deadline, keep_to
 
 MAX_AUTHORIZATION_BYTES = 16 * 1024
 READ_BYTES = 64 * 1024
@@ -41,10 +44,16 @@ class _Bounded(HTTPAdapter):
         super().__init__(max_retries=Retry(0, read=False))
         self._max_bytes = max_bytes
         self._seconds = seconds
+        self._deadline = Deadline()
         self.sent = self.received = 0.0
 
+    def get_connection_with_tls_context(self, *args: Any, **given: Any) -> HTTPConnectionPool:
+        pool = super().get_connection_with_tls_context(*args, **given)
+        keep_to(self._deadline, pool)
+        return pool
+
     def send(self, request: PreparedRequest, *_: object, **given: object) -> Response:
-        self.sent = time.monotonic()
+        self.sent = self._deadline.begin(self._seconds)
         verify = given.get("verify", True)
         response = super().send(
             request, stream=True, timeout=self._seconds, verify=verify if isinstance(verify, str) else True
@@ -64,12 +73,13 @@ class _Bounded(HTTPAdapter):
 
     def _read(self, raw: BaseHTTPResponse) -> bytes:
         body = b""
-        while data := raw.read1(READ_BYTES, decode_content=False):
-            body += data
-            if len(body) > self._max_bytes:
-                raise FiguresError(f"its answer is longer than {self._max_bytes} bytes: narrow the matchers")
-            if time.monotonic() - self.sent > self._seconds:
-                raise FiguresError(f"its answer was not complete within {self._seconds:g} s")
+        try:
+            while data := raw.read1(READ_BYTES, decode_content=False):
+                body += data
+                if len(body) > self._max_bytes:
+                    raise FiguresError(f"its answer is longer than {self._max_bytes} bytes: narrow the matchers")
+        except ReadTimeoutError:
+            raise FiguresError(f"its answer was not complete within {self._seconds:g} s") from None
         return body
 
 
