@@ -11,22 +11,42 @@ from rich.console import Console
 from bes_api.conditions import Reason
 from bes_api.config_map import data_digest, files_in
 from bes_lab.cluster.demo import SERVICE, Demo
-from bes_lab.cluster.healing import HEAL_SECONDS, Phase, Stage, carry_out, phases
+from bes_lab.cluster.healing import carry_out
 from bes_lab.cluster.installation import NAMESPACE, Installation
 from bes_lab.cluster.native import Native
+from bes_lab.cluster.phases import Phase, phases
+from bes_lab.cluster.stage import HEAL_SECONDS, Stage
 
 __all__ = ["cluster", "images"]
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
-HEALED = ("router-rollout", "by-hand", "configuration", "rights", "router-scale", "leader", "api-server", "etcd")
+HEALED = (
+    "router-rollout",
+    "by-hand",
+    "configuration",
+    "rights",
+    "router-scale",
+    "leader",
+    "api-server",
+    "etcd",
+    "router-service",
+)
 """A sample: `make cluster-healing` is the whole."""
 
 
 @pytest.fixture(scope="module")
-def stage(cluster: Native, images: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Stage:
+def stage(
+    cluster: Native,
+    images: Mapping[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
+) -> Stage:
     assert set(images) >= {"operator", "router", "engine", "training", "prometheus"}
     on = Installation(ROOT / SERVICE, cluster, lambda _: None)
-    on.install()
+    first = on.install()
+    terminal = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:
+        terminal.write_line(f"\nfirst request served {first:.1f} s after helm install began")
     stage = Stage(on, tmp_path_factory.mktemp("healing"))
     stage.patch('{"spec": {"policy": {"type": "DeadlineAware"}}}')
     on.until("everything is as desired", stage.whole, HEAL_SECONDS)
@@ -48,6 +68,13 @@ def test_clients_see_nothing_of_it(stage: Stage, phase: Phase) -> None:
     outcome = carry_out(stage, phase, seed=1)
     assert outcome.answered
     assert outcome.others == 0, outcome.tally.notes
+
+
+def test_a_deleted_service_of_the_routers_is_made_again_and_serves(stage: Stage) -> None:
+    old = stage.uid("service", f"{stage.name}-router")
+    carry_out(stage, next(each for each in phases() if each.name == "router-service"), seed=2)
+    assert stage.uid("service", f"{stage.name}-router") not in {"", old}
+    assert stage.on.serves()
 
 
 def test_a_removed_task_and_model_go_and_come_back(stage: Stage) -> None:
