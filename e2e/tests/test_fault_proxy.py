@@ -2,7 +2,7 @@
 
 import pytest
 
-from bes_lab.cluster.fault_proxy import Call, Fault, Trap, call_of
+from bes_lab.cluster.struck_calls import Call, Fault, Trap, call_of
 
 OPT = "/apis/besteffort.dev/v1alpha1/namespaces/a/besteffortservices/opt"
 

@@ -9,11 +9,11 @@ import pytest
 from control_plane import api_server  # noqa: F401 - a fixture
 
 from bes_lab.cluster.control_plane import ControlPlane
-from bes_lab.cluster.fault_proxy import Fault
 from bes_lab.cluster.faults.cases import Case, Making, Verdict, play, play_from_start, undisturbed
 from bes_lab.cluster.faults.outage import outage
 from bes_lab.cluster.faults.stage import Stage, staged
 from bes_lab.cluster.faults.watches import WATCH_CASES, play_watches
+from bes_lab.cluster.struck_calls import Fault
 
 pytestmark = [pytest.mark.control_plane, pytest.mark.slow]
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from bes_lab.cluster.fault_proxy import Call, Fault, Trap
 from bes_lab.cluster.faults.stage import Operator, Outcome, Stage
+from bes_lab.cluster.struck_calls import Call, Fault, Trap
 
 STRIKE_SECONDS = 60.0
 Say = Callable[[str], None]

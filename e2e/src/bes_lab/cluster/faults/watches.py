@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
-from bes_lab.cluster.fault_proxy import FaultProxy
+from bes_lab.cluster.disturbed_watches import Watches
 from bes_lab.cluster.faults.asking import SERVICE, until
 from bes_lab.cluster.faults.cases import Say, Verdict
 from bes_lab.cluster.faults.stage import QUICK, Operator, Outcome, Stage
@@ -26,31 +26,31 @@ DELETED: Mapping[str, str] = {
 }
 """One child of each kind. No Job: one that a person deletes is a decision, and is not simply made again."""
 
-Trouble = Callable[[FaultProxy, str], Awaitable[object]]
+Trouble = Callable[[Watches, str], Awaitable[object]]
 
 
-async def _dropped(proxy: FaultProxy, kind: str) -> None:
-    proxy.drop(kind)
-    await proxy.release(kind)
+async def _dropped(watches: Watches, kind: str) -> None:
+    watches.drop(kind)
+    await watches.release(kind)
 
 
-async def _expired(proxy: FaultProxy, kind: str) -> None:
-    await proxy.error(kind, 410)
-    await proxy.release(kind)
+async def _expired(watches: Watches, kind: str) -> None:
+    await watches.error(kind, 410)
+    await watches.release(kind)
 
 
-async def _failed(proxy: FaultProxy, kind: str) -> None:
-    await proxy.error(kind, 500)
-    await proxy.release(kind)
+async def _failed(watches: Watches, kind: str) -> None:
+    await watches.error(kind, 500)
+    await watches.release(kind)
 
 
-async def _late(proxy: FaultProxy, kind: str) -> None:
+async def _late(watches: Watches, kind: str) -> None:
     await asyncio.sleep(_LATE_SECONDS)
-    await proxy.release(kind)
+    await watches.release(kind)
 
 
-async def _shuffled(proxy: FaultProxy, kind: str) -> None:
-    await proxy.release(kind, shuffled=True)
+async def _shuffled(watches: Watches, kind: str) -> None:
+    await watches.release(kind, shuffled=True)
 
 
 TROUBLES: Mapping[str, Trouble] = {
@@ -85,16 +85,16 @@ async def play_watches(stage: Stage, wanted: Outcome, cases: Iterator[tuple[str,
 
 
 async def _one(stage: Stage, operator: Operator, kind: str, trouble: str) -> Verdict:
-    ask, namespace, proxy = stage.ask, operator.namespace, operator.proxy
+    ask, namespace, proxy, watches = stage.ask, operator.namespace, operator.proxy, operator.proxy.watches
     plural, name = KINDS[kind].plural, DELETED[kind]
     before = await ask.uid(namespace, kind, name)
     proxy.clear()
 
     async def watched() -> bool:
-        return proxy.watched(plural)
+        return watches.watched(plural)
 
     async def held() -> bool:
-        return proxy.held(plural) >= HELD_EVENTS or await healed()
+        return watches.held(plural) >= HELD_EVENTS or await healed()
 
     async def healed() -> bool:
         return await ask.uid(namespace, kind, name) not in ("", before)
@@ -103,16 +103,16 @@ async def _one(stage: Stage, operator: Operator, kind: str, trouble: str) -> Ver
     began = time.monotonic()
     try:
         await until(watched, f"{plural} are watched")
-        proxy.hold(plural)
+        watches.hold(plural)
         await ask.label(namespace, kind, name, trouble.replace(" ", "-").replace(",", ""))
         await ask.delete(namespace, kind, name)
         await until(held, f"events of {plural} are held back")
         began = time.monotonic()
-        await TROUBLES[trouble](proxy, plural)
+        await TROUBLES[trouble](watches, plural)
         await until(healed, f"{kind} {name} is there again", HEALED_SECONDS)
     except ClusterError as error:
         problems = (str(error), operator.said())
     finally:
-        await proxy.release(plural)
+        await watches.release(plural)
     seconds = time.monotonic() - began
     return Verdict(f"{kind} deleted behind {trouble}", f"watch {plural}", problems, proxy.about_services(), seconds)
