@@ -20,17 +20,16 @@ from router_rig import (
     PATIENCE_SECONDS,
     AlwaysModel,
     Answer,
-    Asked,
     Behaviour,
     Engine,
     Rig,
-    complete,
     live,
     patient,
     scenario_of_rig,
     until,
 )
 from slice_server import NAMESPACE, Fault, SliceServer, answering, endpoint, slice_of, slice_server
+from steady_traffic import Held, Traffic, quick
 
 from bes_api.discovery_config import EndpointSlices, ServedModel
 from bes_api.router_config import DirectLoad, Limits, RouterConfig, StaticPolicy
@@ -45,22 +44,6 @@ from bes_router.policy.catalogue import catalogue_of
 from bes_router.running import RunningRouter
 
 SERVICE = "opt-large"
-
-
-async def quick(engine: Engine, asked: Asked, writer: Any) -> None:
-    await asyncio.sleep(0.005)
-    await complete(engine, asked, writer)
-
-
-class Held:
-    """A behaviour that answers once it is let."""
-
-    def __init__(self) -> None:
-        self.release = asyncio.Event()
-
-    async def __call__(self, engine: Engine, asked: Asked, writer: Any) -> None:
-        await self.release.wait()
-        await complete(engine, asked, writer)
 
 
 def delivered(
@@ -149,46 +132,21 @@ async def pods(
                 await asyncio.sleep(0.01)
 
 
-class Traffic:
-    """Clients that ask without pause over connections of their own, and what they got."""
-
-    def __init__(self, it: Pods, clients: int = 6) -> None:
-        self.statuses: list[int] = []
-        self._it = it
-        self._stop = False
-        self._tasks = [asyncio.create_task(self._ask()) for _ in range(clients)]
-
-    async def _ask(self) -> None:
-        client = await self._it.client()
-        while not self._stop:
-            client.post({"prompt": "hello", "max_tokens": 4})
-            self.statuses.append((await client.answer()).status)
-
-    async def more(self, count: int = 20) -> None:
-        """Wait until so many more were answered."""
-        target = len(self.statuses) + count
-        await until(lambda: len(self.statuses) >= target)
-
-    async def end(self) -> None:
-        self._stop = True
-        await asyncio.gather(*self._tasks)
-
-
 @live
 async def roll(root: Path) -> None:
     async with pods(root, "a1", "b1", replicas=2) as it:
         traffic = Traffic(it)
-        await traffic.more()
+        await traffic.goes_on()
         for round_ in range(2, 5):
             for place in "ab":
                 old, new = f"{place}{round_ - 1}", f"{place}{round_}"
                 await it.create(new, ready=False)  # the one that is new starts
-                await traffic.more(5)
+                await traffic.goes_on(5)
                 assert it.backend(new) is None, "there is no replica for it yet"
                 it.say(new)
                 await it.end(old)
                 await until(lambda name=new: (found := it.backend(name)) is not None and found.ready)  # type: ignore[misc]
-                await traffic.more(5)
+                await traffic.goes_on(5)
         await traffic.end()
         await it.settle()
         assert set(traffic.statuses) == {200}
@@ -213,12 +171,12 @@ async def without_surge(root: Path) -> None:
             await until(lambda name=f"{place}2": it.backend(name) is not None)  # type: ignore[misc]
             found = it.backend(f"{place}2")
             assert found is not None
-            await traffic.more(5)
+            await traffic.goes_on(5)
             assert not found.ready, "kubelet does not call it ready yet, whatever it answers"
             assert not it.pods[f"{place}2"].asked
             it.say(f"{place}2")
             await until(lambda each=found: each.ready)  # type: ignore[misc]
-        await traffic.more()
+        await traffic.goes_on()
         await traffic.end()
         assert set(traffic.statuses) == {200}
         assert it.state.errors == {}
@@ -348,7 +306,7 @@ async def outage(root: Path) -> None:
         traffic = Traffic(it)
         await it.api.stop()
         await until(lambda: it.state.discovery.failures > 2)
-        await traffic.more()
+        await traffic.goes_on()
         state = it.state.discovery
         assert "Cannot connect" in (state.problem or "")
         assert state.age_seconds is not None
@@ -359,7 +317,7 @@ async def outage(root: Path) -> None:
         assert (await it.admin("/readyz")).status == 200
         await it.pods["a"].stop()  # dies while nobody can say so
         await until(lambda: (found := it.backend("a")) is not None and not found.ready)
-        await traffic.more()
+        await traffic.goes_on()
         await it.api.start()
         await until(lambda: it.state.discovery.problem is None)
         await traffic.end()
@@ -375,15 +333,15 @@ def test_while_the_api_server_is_away_requests_go_on_and_probes_tell_who_died(tm
 async def reconfigured(root: Path) -> None:
     async with pods(root, "a", "b", replicas=2) as it:
         traffic = Traffic(it)
-        await traffic.more()
+        await traffic.goes_on()
         await it.running.adopt(delivered(3))
         assert {each.listed.join for each in it.running.generation.backends} == {"a", "b"}
-        await traffic.more()
+        await traffic.goes_on()
         it.api.always = answering(500)
         await it.running.adopt(delivered(2, limits=Limits(idle_timeout_seconds=9.0)))
         assert it.state.discovery.problem
         await it.serves("a", "b")
-        await traffic.more()
+        await traffic.goes_on()
         it.api.always = None
         await until(lambda: it.state.discovery.problem is None)
         await traffic.end()

@@ -27,6 +27,7 @@ from router_rig import (
     scenario_of_rig,
     until,
 )
+from steady_traffic import Held, Traffic, quick
 
 from bes_api.config_map import MAX_ARTIFACT_BYTES, PASSPORT, ROUTER_CONFIG, WEIGHTS, data_digest, read_files
 from bes_api.discovery_config import BackendAddress, StaticBackends
@@ -139,39 +140,6 @@ def artifact(root: Path, seed: int) -> dict[str, bytes]:
     return read_files(root / f"made-{seed}", MAX_ARTIFACT_BYTES)
 
 
-async def quick(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(0.005)
-    await complete(engine, asked, writer)
-
-
-class Traffic:
-    """Clients that ask without pause over connections of their own, and what they got."""
-
-    def __init__(self, it: Delivering, clients: int = 8) -> None:
-        self.statuses: list[int] = []
-        self.policies: list[str] = []
-        self._it = it
-        self._stop = False
-        self._tasks = [asyncio.create_task(self._ask()) for _ in range(clients)]
-
-    async def _ask(self) -> None:
-        client = await self._it.client()
-        while not self._stop:
-            client.post({"prompt": "hello", "max_tokens": 4})
-            answer = await client.answer()
-            self.statuses.append(answer.status)
-            self.policies.append(answer.fields.get("x-bes-policy", ""))
-
-    async def goes_on(self, answers: int = 20) -> None:
-        """Wait for so many more answers."""
-        enough = len(self.statuses) + answers
-        await until(lambda: len(self.statuses) >= enough)
-
-    async def end(self) -> None:
-        self._stop = True
-        await asyncio.gather(*self._tasks)
-
-
 @live
 async def swap_configurations(root: Path) -> None:
     async with delivering(root, quick, quick, quick) as it:
@@ -223,11 +191,7 @@ def test_no_request_fails_while_policies_are_swapped_broken_and_restored(tmp_pat
 
 
 def test_a_request_in_flight_ends_as_it_began_and_is_counted_by_who_serves_now(tmp_path: Path) -> None:
-    release = asyncio.Event()
-
-    async def held(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await release.wait()
-        await complete(engine, asked, writer)
+    held = Held()
 
     @live
     async def check() -> None:
@@ -242,7 +206,7 @@ def test_a_request_in_flight_ends_as_it_began_and_is_counted_by_who_serves_now(t
             assert old.tracker.in_flight == 0
             assert it.in_flight == 1
             assert it.own == [*before[2:], *before[:2]], "the models are numbered the other way round now"
-            release.set()
+            held.release.set()
             answer = await asking
             assert answer.status == 200
             assert answer.fields["x-bes-model"] == "large"
@@ -270,16 +234,12 @@ class Doomed:
 def test_a_request_that_fails_after_a_swap_is_decided_leased_and_counted_anew_by_who_serves_now(
     tmp_path: Path,
 ) -> None:
-    doomed, held = Doomed(), asyncio.Event()
-
-    async def hold(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await held.wait()
-        await complete(engine, asked, writer)
+    doomed, held = Doomed(), Held()
 
     @live
     async def check() -> None:
         log = tmp_path / "decisions.jsonl"
-        async with delivering(tmp_path, doomed, hold, log=log, listed=[0]) as it:
+        async with delivering(tmp_path, doomed, held, log=log, listed=[0]) as it:
             asking = asyncio.create_task(it.ask({"prompt": "x", "model": "trivia"}))
             await until(lambda: bool(it.in_flight))
             old = it.running.router.serving
@@ -288,7 +248,7 @@ def test_a_request_that_fails_after_a_swap_is_decided_leased_and_counted_anew_by
             await until(lambda: bool(it.engines[1].asked))
             assert (old.in_flight, it.in_flight) == (0, 1)
             assert it.own == [0.0, 1.0, 0.0, 0.0], "its second engine of `large`, which is the first model now"
-            held.set()
+            held.release.set()
             answer = await asking
             assert answer.status == 200
             assert (answer.fields["x-bes-task"], answer.fields["x-bes-model"]) == ("trivia", "large")
@@ -324,11 +284,7 @@ def test_a_request_whose_task_is_gone_when_its_engine_fails_hears_of_that_failur
 
 
 def test_a_retry_under_a_new_configuration_has_the_new_deadline_and_no_other(tmp_path: Path) -> None:
-    doomed, held = Doomed(), asyncio.Event()
-
-    async def hold(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await held.wait()
-        await complete(engine, asked, writer)
+    doomed, held = Doomed(), Held()
 
     def aborting(seconds: float) -> Scenario:
         tasks = [
@@ -341,7 +297,7 @@ def test_a_retry_under_a_new_configuration_has_the_new_deadline_and_no_other(tmp
 
     @live
     async def check() -> None:
-        async with delivering(tmp_path, doomed, hold, listed=[0], scenario=aborting(1000.0)) as it:
+        async with delivering(tmp_path, doomed, held, listed=[0], scenario=aborting(1000.0)) as it:
             asking = asyncio.create_task(it.ask())
             await until(lambda: bool(it.in_flight))
             old, began = it.running.router.serving, time.monotonic()
@@ -354,25 +310,22 @@ def test_a_retry_under_a_new_configuration_has_the_new_deadline_and_no_other(tmp
             assert it.in_flight == 1
             it.reach(began + 5000.0)
             assert (await asking).status == 504
-            held.set()
+            held.release.set()
 
     check()
 
 
 def test_what_fails_in_a_configuration_that_is_over_keeps_nobody_out(tmp_path: Path) -> None:
-    doomed = Doomed()
-
-    async def wait(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await doomed.dead.wait()
-        await complete(engine, asked, writer)
+    doomed, held = Doomed(), Held()
 
     @live
     async def check() -> None:
-        async with delivering(tmp_path, doomed, wait) as it:
+        async with delivering(tmp_path, doomed, held) as it:
             asking = [asyncio.create_task(it.ask()) for _ in range(2 * ejection.FAILURES_IN_ROW)]
             await until(lambda: [len(engine.asked) for engine in it.engines] == [ejection.FAILURES_IN_ROW] * 2)
             await it.configure(it.config([0, 1], limits=Limits(idle_timeout_seconds=90.0)))
             doomed.dead.set()
+            held.release.set()
             assert {(await each).status for each in asking} == {200}
             assert it.running.router.metrics.setbacks.out == {}
 
@@ -400,11 +353,7 @@ def test_kept_connections_to_engines_that_stay_are_used_on_and_others_are_closed
 
 
 def test_an_engine_that_is_no_longer_listed_finishes_what_it_has(tmp_path: Path) -> None:
-    release = asyncio.Event()
-
-    async def held(engine: Engine, asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await release.wait()
-        await complete(engine, asked, writer)
+    held = Held()
 
     @live
     async def check() -> None:
@@ -415,7 +364,7 @@ def test_an_engine_that_is_no_longer_listed_finishes_what_it_has(tmp_path: Path)
             await it.configure(it.config([1]))
             assert (await it.ask()).status == 200
             assert len(it.engines[0].asked) == 1
-            release.set()
+            held.release.set()
             assert (await asking).status == 200
             while it.engines[0].connections:  # nothing keeps a connection to it
                 await asyncio.sleep(0.005)
