@@ -38,6 +38,8 @@ class InMemoryCluster:
     lose_answer: bool = False
     after: Callable[[Call], None] = lambda _call: None
     """Controllers of this cluster: called after every write."""
+    admission: Callable[[dict[str, Any]], None] = lambda _new: None
+    """Alters what is applied before it is stored, as a webhook or a feature that is off does."""
     _versions: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     @property
@@ -136,6 +138,7 @@ class InMemoryCluster:
         for path in dropped - elsewhere:
             _remove(new, path)
         _merge(new, step.manifest)
+        self.admission(new)
         _set_owned(new, step.field_manager, set(wanted))
         for other, owned in owners.items():
             if other != step.field_manager:

@@ -13,7 +13,7 @@ from desired_samples import EMULATED, SETTINGS
 from in_memory_cluster import Call, InMemoryCluster
 
 from bes_operator.errors import ClusterError
-from bes_operator.kinds import SERVICE_KIND
+from bes_operator.kinds import CHILD_KINDS, SERVICE_KIND, WITNESS_KINDS
 from bes_operator.labels import SERVICE
 from bes_operator.manifest import Key, Manifest
 from bes_operator.metrics import Metrics
@@ -95,7 +95,8 @@ class Rig:
 
     def publish(self) -> None:
         """Tell the watch what has changed since the last time."""
-        now = {key: copy.deepcopy(value) for key, value in self.cluster.objects.items()}
+        watched = {SERVICE_KIND, *CHILD_KINDS, *WITNESS_KINDS}
+        now = {key: copy.deepcopy(value) for key, value in self.cluster.objects.items() if key.kind in watched}
         for key, manifest in now.items():
             if key not in self._last:
                 self._pending.append((manifest, "ADDED"))

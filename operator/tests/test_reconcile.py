@@ -93,6 +93,27 @@ def test_passes_in_which_nothing_changed_write_nothing_and_read_next_to_nothing(
     scene(test)
 
 
+def test_what_the_cluster_alters_is_no_quarrel_and_a_hand_edit_of_it_heals() -> None:
+    def drop(new: dict[str, Any]) -> None:
+        new.get("spec", {}).get("template", {}).get("spec", {}).pop("securityContext", None)
+
+    async def test(rig: Rig) -> None:
+        rig.cluster.admission = drop
+        rig.apply_service()
+        async with rig.operating() as operation:
+            await rig.settle()
+            before, state = len(rig.cluster.writes), state_of(rig)
+            for _ in range(20):
+                operation._add_all()
+                await asyncio.sleep(10)
+            assert rig.cluster.writes[before:] == []
+            rig.edit(ROUTER, lambda live: live["spec"].update(replicas=7))
+            await asyncio.sleep(30)
+            assert state_of(rig) == state
+
+    scene(test)
+
+
 def test_a_deleted_child_comes_back_and_an_edited_one_is_mended() -> None:
     async def test(rig: Rig) -> None:
         rig.apply_service()

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from bes_operator.altered import Altered
 from bes_operator.cluster import Cluster
 from bes_operator.compare import must_apply
 from bes_operator.errors import Conflict, NameTaken
@@ -20,6 +21,7 @@ class Execution:
     observed: Observed
     service: Key
     uid: str
+    altered: Altered
 
     async def apply(self, steps: Sequence[Apply]) -> None:
         """Every step whose object is not yet as it says. ClusterError: a call failed, and what comes after is not done.
@@ -33,7 +35,7 @@ class Execution:
         for step in steps:
             key = key_of(step.manifest)
             live = self.observed.get(key) or found.get(key)
-            if must_apply(step.manifest, live, step.field_manager):
+            if must_apply(step.manifest, live, step.field_manager) and not (live and self.altered.stands(step, live)):
                 await self._apply(step, live)
 
     async def prune(self, intended: Collection[Key]) -> None:
@@ -74,6 +76,7 @@ class Execution:
         except Conflict:
             await self.observed.look_again(key)
             raise
+        self.altered.applied(step, applied)
         self.observed.saw(applied)
 
 

@@ -1,7 +1,7 @@
 """One pass over one service: see, decide (pure), apply what differs, prune, say where it stands. Level-triggered.
 
-Nothing is remembered from pass to pass but what may be lost: what routers had counted, and since when calls fail. A
-pass in which nothing changed writes nothing.
+Nothing is remembered from pass to pass but what may be lost: what routers had counted, since when calls fail, and which
+intents the API server alters. A pass in which nothing changed writes nothing.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from bes_api.errors import DocumentError
 from bes_api.service import BestEffortService
 from bes_api.service_status import ServiceStatus, read_status, write_status
 from bes_api.stored import read_stored
+from bes_operator.altered import Altered
 from bes_operator.cluster import Cluster
 from bes_operator.decision import Decision, Situation, decide
 from bes_operator.desired.request import Complaint
@@ -57,6 +58,7 @@ class Reconciler:
     around: Surroundings
     _tallies: dict[Key, Tally] = field(default_factory=dict)
     _failing_since: dict[Key, float] = field(default_factory=dict)
+    _altered: dict[Key, Altered] = field(default_factory=dict)
 
     async def reconcile(self, key: Key) -> float | None:
         """In how many seconds the next is wanted though nothing changes. ClusterError: this one must be repeated."""
@@ -64,6 +66,7 @@ class Reconciler:
         if stored is None or is_leaving(stored):  # its children go by their owner reference
             self._failing_since.pop(key, None)
             self._tallies.pop(key, None)
+            self._altered.pop(key, None)
             return None
         stored = await self._begin(stored)
         seen = self._seen(key, stored)
@@ -108,7 +111,8 @@ class Reconciler:
             token = admin_token(seen.live, key) or self.around.new_token()
             situation = Situation(service, uid, seen, token, trainings(self.around.observed))
             decision = await decide(situation, self.around.outside)
-            await self._carry_out(Execution(self.around.cluster, self.around.observed, key, uid), decision)
+            altered = self._altered.setdefault(key, Altered())
+            await self._carry_out(Execution(self.around.cluster, self.around.observed, key, uid, altered), decision)
         except NameTaken as error:
             told = f"{error}; delete or rename them, or give the service another name"
             complaints = (Complaint(ConditionType.STALLED, Reason.NAME_TAKEN, told),)
