@@ -92,6 +92,10 @@ BROKEN: dict[str, tuple[Data, list[str]]] = {
         changed(SPEC, "load", to={"direct": {"interval": "1s"}, "staleAfter": "999ms"}),
         ["spec.load.staleAfter"],
     ),
+    "load-scrapes-rare": (
+        changed(SPEC, "load", to={"prometheus": PROMETHEUS | {"scrapeInterval": "121s"}, "staleAfter": "10m"}),
+        ["spec.load.prometheus.scrapeInterval"],
+    ),
     "ca-without-https": (
         changed(SPEC, "load", to={"prometheus": PROMETHEUS | {"caConfigMapRef": {"name": "ca"}}}),
         ["spec.load.prometheus.caConfigMapRef"],

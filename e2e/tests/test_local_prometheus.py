@@ -256,13 +256,6 @@ def test_a_local_run_does_as_the_service_asks_as_far_as_it_can(tmp_path: Path, m
     assert "in place of http://prometheus.monitoring:9090" in figures_of(asking).said
     assert figures_of(asking, None, 2.0).load == LocalPrometheus(binary, 2.0), "with a staleness of its own"
     assert figures_of(asking, prometheus=False).load == DirectLoad()
-    slow, _ = the_service(
-        service_with(tmp_path, {"prometheus": {"url": "http://prometheus.monitoring:9090", "scrapeInterval": "500s"}})
-    )
-    with pytest.raises(TargetError, match=r"^spec\.load\.prometheus\.scrapeInterval: 500s is too long"):
-        figures_of(slow)
-    assert figures_of(slow, prometheus=False).load == DirectLoad()
-    assert figures_of(slow, None, 15.0).load == LocalPrometheus(binary, 15.0)
     monkeypatch.setattr(figures, "find_prometheus", lambda: None)
     assert figures_of(asking).load == DirectLoad()
     assert "`make prometheus` fetches one" in figures_of(asking).said

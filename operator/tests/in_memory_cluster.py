@@ -124,6 +124,8 @@ class InMemoryCluster:
         new = copy.deepcopy(old) if old is not None else {"metadata": {"uid": f"uid-{next(self._versions)}"}}
         if new.get("immutable") and new.get("data") != step.manifest.get("data"):
             raise Refused(f"apply {key}", "it is immutable")
+        if key.kind == "RoleBinding" and old is not None and old["roleRef"] != step.manifest["roleRef"]:
+            raise Refused(f"apply {key}", "cannot change roleRef")
         owners = _owners(new)
         wanted = {path: value for path, value in _leaves(step.manifest) if path not in _IDENTITY}
         live = dict(_leaves(new))

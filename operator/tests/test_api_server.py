@@ -130,12 +130,14 @@ def test_calls_are_what_the_api_server_takes() -> None:
     path = "/apis/apps/v1/namespaces/n/deployments"
     assert [(method, query) for method, query, _, _ in asked] == [
         ("PATCH", f"{path}/a?fieldManager=somebody&force=false"),
-        ("PATCH", f"{path}/a/status?fieldManager=best-effort-serving&force=true"),
+        ("PATCH", f"{path}/a/status?fieldManager=best-effort-serving"),
         ("DELETE", f"{path}/a"),
         ("POST", f"{path}?fieldManager=best-effort-serving"),
         ("PUT", f"{path}/a?fieldManager=best-effort-serving"),
     ]
-    assert [kind for _, _, kind, _ in asked[:2]] == ["application/apply-patch+yaml"] * 2
+    kinds = [kind for _, _, kind, _ in asked[:2]]
+    assert kinds == ["application/apply-patch+yaml", "application/json-patch+json"]
+    assert json.loads(asked[1][3])[0] == {"op": "test", "path": "/metadata/uid", "value": "u"}
     assert '"uid": "u"' in asked[2][3]
     assert '"propagationPolicy": "Background"' in asked[2][3]
 

@@ -24,6 +24,7 @@ from bes_operator.manifest import FIELD_MANAGER, Apply, Key, Manifest, key_of
 Told = Callable[[str, int], None]
 _APPLY = "application/apply-patch+yaml"
 _JSON = "application/json"
+_JSON_PATCH = "application/json-patch+json"
 _BY_STATUS: Mapping[int, type[ClusterError]] = {
     400: Refused,
     401: Denied,
@@ -53,7 +54,7 @@ class Cluster(Protocol):
         """Server-side apply; the object as it is then. A uid in its metadata is a precondition."""
 
     async def write_status(self, manifest: Manifest) -> Manifest:
-        """Server-side apply of the status of an object that is there; the object as it is then."""
+        """The whole status of an object that is there, whoever wrote into it; the object as it is then."""
 
     async def create(self, manifest: Manifest) -> Manifest:
         """Conflict if there is one of that name."""
@@ -123,17 +124,27 @@ class ApiServer:
 
     async def apply(self, step: Apply) -> Manifest:
         """See Cluster."""
-        return await self._apply("apply", step, None)
+        key = key_of(step.manifest)
+        query = [("fieldManager", step.field_manager), ("force", str(step.force).lower())]
+        path = KINDS[key.kind].path(key.namespace, key.name)
+        return await self._call(f"apply {key}", "PATCH", path, query, step.manifest, _APPLY)
 
     async def write_status(self, manifest: Manifest) -> Manifest:
         """See Cluster."""
-        return await self._apply("write the status of", Apply(manifest, FIELD_MANAGER), "status")
-
-    async def _apply(self, verb: str, step: Apply, subresource: str | None) -> Manifest:
-        key = key_of(step.manifest)
-        query = [("fieldManager", step.field_manager), ("force", str(step.force).lower())]
-        path = KINDS[key.kind].path(key.namespace, key.name, subresource)
-        return await self._call(f"{verb} {key}", "PATCH", path, query, step.manifest, _APPLY)
+        key = key_of(manifest)
+        what, path = f"write the status of {key}", KINDS[key.kind].path(key.namespace, key.name, "status")
+        uid = manifest["metadata"]["uid"]
+        patch = [  # an apply would leave what others wrote beside it for ever
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "add", "path": "/status", "value": manifest["status"]},
+        ]
+        try:
+            return await self._call(what, "PATCH", path, [("fieldManager", FIELD_MANAGER)], patch, _JSON_PATCH)
+        except Refused:
+            found = await self.read(key)
+            if found is None or found["metadata"]["uid"] != uid:  # the same answer as to a status that is wrong
+                raise Conflict(what, "the service is gone, or another one has its name") from None
+            raise
 
     async def create(self, manifest: Manifest) -> Manifest:
         """See Cluster."""
@@ -168,7 +179,7 @@ class ApiServer:
         method: str,
         path: str,
         query: Sequence[tuple[str, str]] = (),
-        body: Manifest | None = None,
+        body: Manifest | Sequence[Manifest] | None = None,
         content_type: str = _JSON,
     ) -> dict[str, Any]:
         headers = {"Accept": _JSON, "Content-Type": content_type}
@@ -205,7 +216,11 @@ def _answer(what: str, status: int, headers: Mapping[str, str], content: bytes) 
             raise Unavailable(what, f"the API server's answer is no JSON object ({len(content)} bytes)")
         return document
     told = document.get("message") if isinstance(document, dict) else None
-    error = Conflict if status == 422 and _another(document) else _BY_STATUS.get(status, Unavailable)
+    error = _BY_STATUS.get(status, Unavailable)
+    if status == 422 and _another(document):
+        error = Conflict
+    if status == 403 and told and _by_admission(document):
+        error = Refused
     raise error(what, f"{told or 'no message'} (HTTP {status})", _seconds(headers.get("Retry-After")))
 
 
@@ -214,6 +229,13 @@ def _another(document: Any) -> bool:
     details = document.get("details") if isinstance(document, dict) else None
     causes = (details or {}).get("causes") or ()
     return any(cause.get("field") == "metadata.uid" for cause in causes)
+
+
+def _by_admission(document: Any) -> bool:
+    """Whether a quota or a policy forbids it, not a lack of rights; a namespace that ends is no news either."""
+    causes = (document.get("details") or {}).get("causes") or ()
+    ends = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
+    return not ends and 'user "' not in document["message"].lower()
 
 
 def _seconds(text: str | None) -> float | None:

@@ -51,6 +51,11 @@ def must_apply(intent: Manifest, live: Manifest | None, manager: str) -> bool:
     return not owned or _differs(body, live, "") or not _covers(body, owned) or _lacks(body, owned)
 
 
+def must_replace(intent: Manifest, live: Manifest) -> bool:
+    """Whether ``live`` can only be made anew: a binding's role never changes, and a release names the chart's roles."""
+    return intent["kind"] == "RoleBinding" and _differs(intent.get("roleRef") or {}, live.get("roleRef"), "roleRef")
+
+
 def _body(intent: Manifest) -> dict[str, Any]:
     metadata = {name: value for name, value in intent["metadata"].items() if name not in _NO_FIELDS}
     return {**{name: value for name, value in intent.items() if name not in _NO_FIELDS}, "metadata": metadata}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from bes_api.conditions import ConditionStatus, ConditionType, Reason
 from bes_api.config_map import data_digest, files_in
@@ -11,6 +12,7 @@ from bes_operator.labels import Component
 from bes_operator.live import ready_addresses, ready_of, rollout_of
 from bes_operator.manifest import Key, Manifest, key_of
 from bes_operator.names import engine_name, router_name
+from bes_operator.ownership import held_by, is_leaving
 from bes_operator.seen import Seen
 
 YOUNG_SECONDS = 60.0
@@ -98,15 +100,27 @@ def _waits(seen: Seen) -> Verdict | None:
             return Verdict(_TRUE, complaint.reason, complaint.message)
     if seen.wanted is None:
         return None if seen.paused else Verdict(_TRUE, Reason.NEW_GENERATION, "the operator has begun")
+    keys = [key_of(intent) for intent in seen.wanted.manifests]
+    for key in keys:
+        if key in seen.live and is_leaving(seen.live[key]):
+            held = held_by(seen.live[key])
+            return Verdict(_TRUE, Reason.WAITING, f"{key} is being deleted, and made anew then{held and f'; {held}'}")
     live = dict(_deployments(seen))
-    for intent in seen.wanted.manifests:
-        key = key_of(intent)
-        if key.kind != "Deployment":
-            continue
-        verdict = _rolling_out(seen, key, live)
-        if verdict is not None:
-            return verdict
-    return _configuration_on_its_way(seen)
+    deployments = [key for key in keys if key.kind == "Deployment"]
+    found = (
+        (_cannot_start(seen, key, live) for key in deployments),
+        (_rolling_out(seen, key, live) for key in deployments),
+    )
+    verdict = next((verdict for verdict in chain(*found) if verdict is not None), None)
+    return verdict or _configuration_on_its_way(seen)
+
+
+def _cannot_start(seen: Seen, key: Key, live: dict[Key, Manifest]) -> Verdict | None:
+    """Said before what only takes its time: somebody has to do something."""
+    rollout = rollout_of(live[key]) if key in live else None
+    if rollout is None or rollout.done or rollout.failure is None:
+        return None
+    return Verdict(_TRUE, Reason.WAITING, f"{_said(seen, key)}: pods cannot be made: {rollout.failure}")
 
 
 def _rolling_out(seen: Seen, key: Key, live: dict[Key, Manifest]) -> Verdict | None:
@@ -115,8 +129,6 @@ def _rolling_out(seen: Seen, key: Key, live: dict[Key, Manifest]) -> Verdict | N
     rollout = rollout_of(live[key])
     if rollout.done:
         return None
-    if rollout.failure is not None:
-        return Verdict(_TRUE, Reason.WAITING, f"{_said(seen, key)}: pods cannot be made: {rollout.failure}")
     if not rollout.settled or rollout.updated < rollout.desired:
         return Verdict(_TRUE, Reason.ROLLING_OUT, f"{_said(seen, key)} is being rolled out")
     message = f"{_said(seen, key)}: {rollout.available} of {rollout.desired} pods are ready"

@@ -4,8 +4,9 @@ BestEffortError
 └── OperatorError
     ├── ClusterError                a call to the API server that did not do what was asked; a later pass tries again
     │   ├── Conflict                409: somebody else wrote, or holds the name, or is being deleted
+    │   │   └── Leaving             what an earlier service of this name had is still there
     │   ├── Denied                  401 or 403: no rights (also for a moment after the API server restarts)
-    │   ├── Refused                 400 or 422: the API server will not have this object; the same again is of no use
+    │   ├── Refused                 400, 413, 422, or 403 by a quota: the API server will not have this object
     │   ├── Absent                  404 while writing: namespace or kind is not there
     │   ├── Busy                    429: asked to wait, with for how long
     │   ├── Unavailable             5xx, or no connection
@@ -48,12 +49,16 @@ class Conflict(ClusterError):  # noqa: N818 - the tree's names are the field's o
     """409."""
 
 
+class Leaving(Conflict):
+    """See the tree."""
+
+
 class Denied(ClusterError):  # noqa: N818 - as above
     """401 or 403."""
 
 
 class Refused(ClusterError):  # noqa: N818 - as above
-    """400, 413 or 422."""
+    """400, 413, 422, or 403 by admission: it has nothing to do with the operator's rights."""
 
 
 class Absent(ClusterError):  # noqa: N818 - as above

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from bes_operator.altered import Altered
 from bes_operator.cluster import Cluster
-from bes_operator.compare import must_apply
-from bes_operator.errors import Conflict, NameTaken
+from bes_operator.compare import must_apply, must_replace
+from bes_operator.errors import Conflict, Leaving, NameTaken
 from bes_operator.kinds import CHILD_KINDS
 from bes_operator.manifest import Apply, Key, Manifest, key_of
 from bes_operator.observed import Observed
-from bes_operator.ownership import Claim, claim_on, is_leaving, owned_by
+from bes_operator.ownership import Claim, claim_on, held_by, is_leaving, owned_by
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Execution:
             live = found[key] = await self.observed.look_again(key)
         claim = Claim.OURS if live is None else claim_on(live, self.service, self.uid, own)
         if claim is Claim.LEAVING:
-            raise Conflict(f"apply {key}", "the one of an earlier service of this name is still being deleted")
+            held = f"; {text}" if live is not None and (text := held_by(live)) else ""
+            raise Leaving(f"apply {key}", f"the one of an earlier service of this name is still being deleted{held}")
         return claim is Claim.TAKEN
 
     def _own(self) -> frozenset[str]:
@@ -68,6 +69,9 @@ class Execution:
 
     async def _apply(self, step: Apply, live: Manifest | None) -> None:
         manifest = step.manifest
+        if live is not None and must_replace(manifest, live):
+            await self.delete(key_of(manifest), live["metadata"]["uid"])
+            live = None
         if live is not None:  # if another has taken its place meanwhile, that one is not ours to change
             manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": live["metadata"]["uid"]}}
         key = key_of(manifest)

@@ -8,6 +8,7 @@ from bes_operator.labels import COMPONENT, Component
 from bes_operator.manifest import Key, Manifest
 
 SERVICE_OF_SLICE = "kubernetes.io/service-name"
+_PAUSED = "the Deployment is paused: kubectl rollout resume"
 _PROGRESS_LATE = "ProgressDeadlineExceeded"
 
 
@@ -24,7 +25,7 @@ class Rollout:
     stuck: str | None
     """Why it makes no progress; None: it does."""
     failure: str | None
-    """Why pods cannot even be made (quota, admission); None: they can."""
+    """Why pods cannot even be made (quota, admission, somebody paused it); None: they can."""
 
     @property
     def done(self) -> bool:
@@ -47,7 +48,7 @@ def rollout_of(deployment: Manifest) -> Rollout:
         available=int(status.get("availableReplicas", 0)),
         settled=seen and int(status.get("replicas", 0)) == updated,
         stuck=_message(progressing) if progressing.get("reason") == _PROGRESS_LATE else None,
-        failure=_message(failure) if failure.get("status") == "True" else None,
+        failure=_PAUSED if spec.get("paused") else _message(failure) if failure.get("status") == "True" else None,
     )
 
 

@@ -7,6 +7,9 @@ from bes_operator.kinds import SERVICE_KIND
 from bes_operator.labels import MANAGED_BY, MANAGER, SERVICE
 from bes_operator.manifest import Key, Manifest
 
+_COLLECTOR = frozenset({"foregroundDeletion", "orphan"})
+"""Finalizers that Kubernetes itself takes away."""
+
 
 class Claim(Enum):
     """See the module."""
@@ -44,3 +47,9 @@ def owned_by(live: Manifest, uid: str) -> bool:
 def is_leaving(live: Manifest) -> bool:
     """Whether it is being deleted."""
     return "deletionTimestamp" in live["metadata"]
+
+
+def held_by(live: Manifest) -> str:
+    """Who keeps something that is being deleted, and the mend, for a message; "" where nobody does."""
+    names = [name for name in live["metadata"].get("finalizers") or () if name not in _COLLECTOR]
+    return f"it is held by {', '.join(names)}: whoever put that there must take it away" if names else ""

@@ -19,7 +19,7 @@ from bes_operator.altered import Altered
 from bes_operator.cluster import Cluster
 from bes_operator.decision import Decision, Situation, decide
 from bes_operator.desired.request import Complaint
-from bes_operator.errors import ClusterError, Denied, NameTaken, Refused
+from bes_operator.errors import ClusterError, Denied, Leaving, NameTaken, Refused
 from bes_operator.events import Recorder
 from bes_operator.execution import Execution
 from bes_operator.manifest import Key, Manifest
@@ -35,6 +35,8 @@ from bes_operator.view import admin_token, is_paused, routers_seen, trainings
 
 PATIENCE_SECONDS = 60.0
 """So long calls may fail before the status says so: an API server that restarts is no news."""
+
+_ANEW = "; delete it, and it is made anew (pods that mount an immutable one follow only when they are restarted)"
 
 
 @dataclass(frozen=True)
@@ -139,14 +141,17 @@ class Reconciler:
     def _complaints(self, key: Key, error: ClusterError) -> tuple[Complaint, ...]:
         """What the status says of a failed call; nothing, as long as it may be over in a moment."""
         if isinstance(error, Refused):
-            return (Complaint(ConditionType.STALLED, Reason.DENIED, f"the API server will not have it: {error}"),)
+            mend = _ANEW if "immutable" in error.message else ""
+            told = f"the API server will not have it: {error}{mend}"
+            return (Complaint(ConditionType.STALLED, Reason.DENIED, told),)
         now = asyncio.get_running_loop().time()
         if now - self._failing_since.setdefault(key, now) < PATIENCE_SECONDS:
             return ()
         if isinstance(error, Denied):
             mend = "give the operator the rights that its chart lists"
             return (Complaint(ConditionType.STALLED, Reason.DENIED, f"{error}; {mend}"),)
-        return (Complaint(ConditionType.RECONCILING, Reason.API_UNAVAILABLE, str(error)),)
+        reason = Reason.WAITING if isinstance(error, Leaving) else Reason.API_UNAVAILABLE
+        return (Complaint(ConditionType.RECONCILING, reason, str(error)),)
 
     async def _tell(self, key: Key, stored: Manifest, seen: Seen) -> None:
         """Write the status if it says anything new, and then its events."""
@@ -178,7 +183,8 @@ class Reconciler:
         for event in decision.plan.events:
             await self.around.recorder.record(stored, event)
         waits = [decision.plan.wait_seconds] if decision.plan.wait_seconds is not None else []
-        if decision.wanted.complaints:
+        refused = decision.plan.reason is Reason.ARTIFACT_REFUSED and decision.rests_on
+        if decision.wanted.complaints or refused:
             self.around.outside.forget(decision.rests_on)
             waits.append(soon)
         return min(waits, default=None)

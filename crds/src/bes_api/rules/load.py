@@ -8,6 +8,9 @@ from bes_api.location import Location
 from bes_api.rules.rule import Rule, broken, exactly_one
 from bes_api.service import Load, PrometheusLoad
 
+LONGEST_SCRAPE_INTERVAL = timedelta(minutes=2)
+"""Prometheus looks back five minutes: beyond this, one scrape that fails leaves a gap."""
+
 
 def load_union(load: Load) -> Iterable[Location]:
     return broken(not exactly_one(load.direct, load.prometheus))
@@ -18,6 +21,10 @@ def interval_zero(load: Load) -> Iterable[Location]:
         yield ("direct", "interval")
     if load.prometheus is not None and load.prometheus.scrape_interval == timedelta():
         yield ("prometheus", "scrapeInterval")
+
+
+def scrapes_rare(prometheus: PrometheusLoad) -> Iterable[Location]:
+    return broken(prometheus.scrape_interval > LONGEST_SCRAPE_INTERVAL, "scrapeInterval")
 
 
 def stale_early(load: Load) -> Iterable[Location]:
@@ -63,6 +70,15 @@ RULES: tuple[Rule, ...] = (
         "((!has(self.direct) || duration(self.staleAfter) >= duration(self.direct.interval)) && "
         "(!has(self.prometheus) || duration(self.staleAfter) >= duration(self.prometheus.scrapeInterval)))",
         "staleAfter",
+    ),
+    Rule(
+        "load-scrapes-rare",
+        ("spec.load.prometheus",),
+        "Prometheus answers with nothing that is older than five minutes, and load is another by then: set a "
+        "scrapeInterval of at most 2m, to which its scrape job is set too (1s to 15s is usual)",
+        scrapes_rare,
+        "duration(self.scrapeInterval) <= duration('2m')",
+        "scrapeInterval",
     ),
     Rule(
         "ca-without-https",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from bes_api.router_config import DirectLoad
+from bes_api.rules.load import LONGEST_SCRAPE_INTERVAL
 from bes_api.service import DIRECT, BestEffortService, Load
 from bes_lab.errors import TargetError
 from bes_lab.local.prometheus import LocalPrometheus, find_prometheus, the_prometheus
@@ -10,8 +11,6 @@ from bes_lab.local.prometheus import LocalPrometheus, find_prometheus, the_prome
 SCRAPE_SECONDS = 1.0
 """Of a Prometheus that the service does not ask for."""
 SHORTEST_SCRAPE_SECONDS = 0.1
-LONGEST_SCRAPE_SECONDS = 120.0
-"""Beyond, one scrape that fails leaves a gap: an instant query sees five minutes back (`--query.lookback-delta`)."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,11 @@ def figures_of(
 
 
 def _check(field: str, seconds: float) -> None:
-    if seconds > LONGEST_SCRAPE_SECONDS:
+    longest = LONGEST_SCRAPE_INTERVAL.total_seconds()
+    if seconds > longest:
         raise TargetError(
             f"{field}: {seconds:g}s is too long: Prometheus answers with nothing that is older than five minutes, and "
-            f"load is another by then; expected at most {LONGEST_SCRAPE_SECONDS:g}s (1s to 15s is usual): write a "
+            f"load is another by then; expected at most {longest:g}s (1s to 15s is usual): write a "
             "shorter interval, or have figures straight from the engines by --no-prometheus"
         )
     if seconds < SHORTEST_SCRAPE_SECONDS:
