@@ -443,6 +443,23 @@ def test_configurations_that_served_leave_nothing_behind(tmp_path: Path) -> None
     check()
 
 
+def test_an_engine_that_stays_keeps_nothing_of_the_configurations_between_its_first_and_its_latest(
+    tmp_path: Path,
+) -> None:
+    @live
+    async def check() -> None:
+        async with delivering(tmp_path) as it:
+            left: list[weakref.ref[Any]] = []
+            for number in range(6):
+                await it.configure(it.config(limits=Limits(max_body_bytes=10_000 + number)))
+                left.append(weakref.ref(it.running.generation.serving.tracker))
+                assert (await it.ask()).status == 200
+            gc.collect()
+            assert [ref() is not None for ref in left] == [False] * 5 + [True]
+
+    check()
+
+
 def test_the_decision_log_says_by_what_it_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "decisions.jsonl"
 

@@ -17,6 +17,15 @@ IDLE_SECONDS = 4.0  # below the 5 s after which uvicorn, which engines run on, c
 MAX_IDLE = 1024
 
 
+class _Line:
+    """One engine through configurations. They know only the latest: a chain from each to the next would keep all."""
+
+    __slots__ = ("latest",)
+
+    def __init__(self, latest: "Backend") -> None:
+        self.latest = latest
+
+
 class Backend:
     """One engine; ``engine`` is its number in the catalogue, ``idle`` holds its connections without a request.
 
@@ -25,9 +34,9 @@ class Backend:
     """
 
     __slots__ = (
+        "_line",
         "_said",
         "_set_ready",
-        "_successor",
         "address",
         "engine",
         "failed_probes",
@@ -67,7 +76,7 @@ class Backend:
         self.standing = Standing(self.label)
         self._set_ready = set_ready
         self._said: bool | None = None
-        self._successor: Backend | None = None
+        self._line = _Line(self)
 
     def take(self) -> "UpstreamConnection | None":
         """The most recently used idle connection, which the engine is least likely to have closed."""
@@ -75,9 +84,9 @@ class Backend:
 
     def give_back(self, connection: "UpstreamConnection") -> None:
         """Keep a connection whose answer is complete for the next request."""
-        if self._successor is not None:
-            connection.backend = self._successor
-            self._successor.give_back(connection)
+        if (latest := self._line.latest) is not self:
+            connection.backend = latest
+            latest.give_back(connection)
             return
         if self.ready and len(self.idle) < MAX_IDLE:
             self.idle.append(connection)
@@ -86,8 +95,8 @@ class Backend:
 
     def mark(self, healthy: bool) -> None:
         """Say whether the engine can be reached and calls itself healthy."""
-        if self._successor is not None:
-            self._successor.mark(healthy)
+        if (latest := self._line.latest) is not self:
+            latest.mark(healthy)
         self.healthy = healthy
         self._settle()
 
@@ -120,7 +129,7 @@ class Backend:
     @property
     def latest(self) -> "Backend":
         """The same engine in the newest configuration that lists it."""
-        return self if self._successor is None else self._successor.latest
+        return self._line.latest
 
     def same_engine(self, other: "Backend") -> bool:
         """Whether ``other`` is this very engine, however its configuration numbers it."""
@@ -142,7 +151,7 @@ class Backend:
             connection.backend = successor
         successor.idle += self.idle
         self.idle = []
-        self._successor = successor
+        self._line.latest, successor._line = successor, self._line
 
     def close_idle(self, before: float = float("inf")) -> None:
         """Close the connections that have been idle since before the instant ``before``."""
