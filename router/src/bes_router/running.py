@@ -148,6 +148,7 @@ class RunningRouter:
             return
         self.reloads.applied += 1
         self.delivered = new
+        gc.collect()  # what served before is full of cycles, and at that threshold nobody else would look for long
         log.info("configuration %s serves", new.digest)
 
     async def _succeed(self, new: Delivered) -> None:
