@@ -1,6 +1,7 @@
 """The client against a small real HTTP server: what it asks, and which error each answer becomes."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from bes_operator.manifest import Apply, Key
 
 KEY = Key("Deployment", "n", "a")
 MANIFEST = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": "n", "name": "a"}, "spec": {}}
+KNOWN = {"namespace": "n", "name": "a"}
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -52,6 +54,13 @@ def said(status: int, body: Any = None, **headers: str) -> Answer:
     return answer
 
 
+NO_RIGHTS = 'deployments.apps "a" is forbidden: User "o" cannot patch resource "deployments" in API group "apps"'
+NOT_HELD = 'rolebindings "a" is forbidden: user "o" (groups=["g"]) is attempting to grant RBAC permissions not held'
+QUOTA = 'configmaps "a" is forbidden: exceeded quota: q, requested: count/configmaps=1, used: count/configmaps=3'
+ENDING = {
+    "message": 'configmaps "a" is forbidden: unable to create new content in namespace n: it is being terminated',
+    "details": {"causes": [{"reason": "NamespaceTerminating", "field": "metadata.namespace"}]},
+}
 ANOTHER_UID = {"message": "invalid", "details": {"causes": [{"field": "metadata.uid"}]}}
 
 
@@ -61,6 +70,10 @@ ANOTHER_UID = {"message": "invalid", "details": {"causes": [{"field": "metadata.
         (said(400), Refused),
         (said(401), Denied),
         (said(403), Denied),
+        (said(403, {"message": NO_RIGHTS}), Denied),
+        (said(403, {"message": NOT_HELD}), Denied),
+        (said(403, ENDING), Denied),
+        (said(403, {"message": QUOTA}), Refused),
         (said(404), Absent),
         (said(409), Conflict),
         (said(410), Unavailable),
@@ -121,7 +134,7 @@ def test_what_is_not_there_is_none_to_a_reader_and_done_to_who_deletes() -> None
 def test_calls_are_what_the_api_server_takes() -> None:
     async def test(api: ApiServer) -> None:
         await api.apply(Apply(MANIFEST, "somebody", force=False))
-        await api.write_status({**MANIFEST, "status": {"a": 1}})
+        await api.write_status({**MANIFEST, "metadata": {**KNOWN, "uid": "u"}, "status": {"a": 1}})
         await api.delete(KEY, "u")
         await api.create(MANIFEST)
         await api.replace(MANIFEST)
@@ -140,6 +153,23 @@ def test_calls_are_what_the_api_server_takes() -> None:
     assert json.loads(asked[1][3])[0] == {"op": "test", "path": "/metadata/uid", "value": "u"}
     assert '"uid": "u"' in asked[2][3]
     assert '"propagationPolicy": "Background"' in asked[2][3]
+
+
+@pytest.mark.parametrize(("uid", "error"), [("u", Refused), ("another", Conflict)])
+def test_a_status_that_is_refused_is_told_apart_from_one_of_a_service_that_is_gone(
+    uid: str, error: type[ClusterError]
+) -> None:
+    async def refuses(request: web.Request) -> web.StreamResponse:
+        if request.method == "PATCH":
+            return web.json_response({"message": "the server rejected our request"}, status=422)
+        return web.json_response({"metadata": {**KNOWN, "uid": uid}})
+
+    async def test(api: ApiServer) -> None:
+        with pytest.raises(error) as caught:
+            await api.write_status({**MANIFEST, "metadata": {**KNOWN, "uid": "u"}, "status": {}})
+        assert type(caught.value) is error
+
+    scene(refuses, test)
 
 
 def test_lists_are_read_page_by_page_and_items_say_what_they_are() -> None:

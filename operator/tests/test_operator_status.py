@@ -338,6 +338,22 @@ def test_every_event_has_something_to_say(case: str) -> None:
             assert event.message
 
 
+@pytest.mark.parametrize(
+    ("status", "paused", "words"),
+    [({"conditions": [QUOTA]}, False, "pods cannot be made"), ({}, True, "kubectl rollout resume")],
+)
+def test_what_somebody_must_mend_is_said_before_what_only_takes_its_time(
+    status: dict[str, Any], paused: bool, words: str
+) -> None:
+    held = deployment(ROUTER, availableReplicas=0, updatedReplicas=0, **status)
+    held = {**held, "spec": {**held["spec"], "paused": paused}}
+    observed = with_live()({SMALL: deployment(SMALL, availableReplicas=0), ROUTER: held})
+    reconciling = status_of(observed).condition(RECONCILING)
+    assert reconciling is not None
+    assert "the router" in reconciling.message
+    assert words in reconciling.message
+
+
 def test_a_wanted_deployment_that_is_held_back_is_not_waited_for() -> None:
     held = replace(WANTED, steps=tuple(s for s in WANTED.steps if s.manifest["metadata"]["name"] != SMALL.name))
     observed = replace(rolled(SMALL, availableReplicas=1), wanted=held)

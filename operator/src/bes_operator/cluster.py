@@ -235,7 +235,8 @@ def _by_admission(document: Any) -> bool:
     """Whether a quota or a policy forbids it, not a lack of rights; a namespace that ends is no news either."""
     causes = (document.get("details") or {}).get("causes") or ()
     ends = any(cause.get("reason") == "NamespaceTerminating" for cause in causes)
-    return not ends and 'user "' not in document["message"].lower()
+    message = document["message"].lower()
+    return " is forbidden: " in message and 'user "' not in message and not ends
 
 
 def _seconds(text: str | None) -> float | None:
