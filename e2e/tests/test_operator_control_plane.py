@@ -293,3 +293,39 @@ def test_a_strangers_object_is_left_alone_and_the_service_says_so(scene: Scene) 
     assert scene.objects() == {}
     scene.in_namespace("delete", "configmap", "opt-active")
     wait_until(lambda: complete(scene), "everything is there once the name is free")
+
+
+def test_a_release_of_another_name_gives_another_role_and_bindings_follow(scene: Scene) -> None:
+    first = scene.operator()
+    scene.apply_sample()
+    wait_until(lambda: complete(scene), "children are there")
+    before = scene.objects()
+    scene.kill(first)
+    scene.operator("--router-role", "another-router")
+
+    def role() -> str:
+        found: str = scene.objects().get("RoleBinding/opt-router", {}).get("roleRef", {}).get("name", "")
+        return found
+
+    wait_until(lambda: role() == "another-router", "routers are bound to the other role")
+    after = scene.objects()
+    assert [name for name in before if after[name]["metadata"]["uid"] != before[name]["metadata"]["uid"]] == [
+        "RoleBinding/opt-router"
+    ]
+    assert scene.condition("Stalled") == "False"
+
+
+def test_what_somebody_wrote_into_the_status_goes(scene: Scene) -> None:
+    operator = scene.operator()
+    scene.apply_sample()
+    wait_until(lambda: complete(scene), "children are there")
+    ghost = {"name": "ghost", "deploymentName": "ghost", "ready": 1, "desired": 1}
+    patch = json.dumps({"status": {"models": [ghost], "endpoint": "http://somewhere.example"}})
+    scene.in_namespace("patch", "bes", "opt", "--subresource=status", "--type=merge", "-p", patch)
+
+    def whole() -> bool:
+        names = [model["name"] for model in scene.service()["status"]["models"]]
+        return names == ["opt-125m", "opt-1.3b", "opt-6.7b"]
+
+    wait_until(whole, "the status says what is")
+    settled(scene, operator)
