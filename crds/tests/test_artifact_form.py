@@ -16,7 +16,7 @@ from bes_api.errors import ArtifactError, ArtifactMisfitError, ArtifactUnreadabl
 from bes_api.passport import Passport, TrainingSummary
 
 FEATURES = ("one", "two")
-SHAPES = {"linear": (2,), "hidden": (3, 2), "bias": (3,), "out": (3,)}
+SHAPES = {"linear": (2, 2), "hidden": (3, 2), "bias": (3,), "out": (2, 3)}
 
 
 def tensors(**changes: Any) -> dict[str, Any]:
@@ -33,13 +33,13 @@ def tensors(**changes: Any) -> dict[str, Any]:
 
 def written(header: Any, numbers: bytes | None = None) -> bytes:
     text = json.dumps(header).encode()
-    return len(text).to_bytes(8, "little") + text + (struct.pack("<14d", *range(14)) if numbers is None else numbers)
+    return len(text).to_bytes(8, "little") + text + (struct.pack("<19d", *range(19)) if numbers is None else numbers)
 
 
 def files(content: bytes, **changes: Any) -> dict[str, bytes]:
     values: dict[str, Any] = {
         "kind": "Learned",
-        "layout": "candidate/1",
+        "layout": "candidate/2",
         "feature_names": FEATURES,
         "feature_offset": (0.0, 0.0),
         "feature_scale": (1.0, 1.0),
@@ -82,11 +82,11 @@ def test_a_file_of_another_form_is_unreadable(content: bytes, says: str) -> None
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_numbers_that_are_not_finite_are_a_misfit(number: float) -> None:
-    for at in (0, 13):
-        values = [1.0] * 14
+    for at in (0, 18):
+        values = [1.0] * 19
         values[at] = number
         with pytest.raises(ArtifactMisfitError, match="not finite"):
-            check_form(files(written(tensors(), struct.pack("<14d", *values))), "x")
+            check_form(files(written(tensors(), struct.pack("<19d", *values))), "x")
 
 
 @pytest.mark.parametrize(("dtype", "code"), [("F32", "f"), ("F16", "e")])
@@ -95,9 +95,9 @@ def test_short_numbers_are_looked_at_as_well(dtype: str, code: str) -> None:
     header = tensors()
     for entry in header.values():
         entry |= {"dtype": dtype, "data_offsets": [each * size // 8 for each in entry["data_offsets"]]}
-    assert check_form(files(written(header, struct.pack(f"<14{code}", *range(14)))), "x")
+    assert check_form(files(written(header, struct.pack(f"<19{code}", *range(19)))), "x")
     with pytest.raises(ArtifactMisfitError, match="not finite"):
-        check_form(files(written(header, struct.pack(f"<14{code}", *range(13), float("nan")))), "x")
+        check_form(files(written(header, struct.pack(f"<19{code}", *range(18), float("nan")))), "x")
 
 
 def test_another_kind_of_number_and_another_shape_are_misfits() -> None:

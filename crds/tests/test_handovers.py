@@ -49,7 +49,7 @@ def _config() -> RouterConfig:
 def _passport() -> Passport:
     return Passport(
         kind="Learned",
-        layout="candidate/1",
+        layout="candidate/2",
         feature_names=("quality", "load"),
         feature_offset=(0.0, 1.0),
         feature_scale=(1.0, 2.0),
@@ -60,6 +60,7 @@ def _passport() -> Passport:
         versions={"numba": "0.61.2"},
         weights_sha256=DIGEST,
         base_parameters=(0.1,),
+        guessed_base_parameters=(0.3,),
         tuned_rules={"Priced": TunedRule(placement=Placement.LEAST_FINISH, parameters=(0.2,))},
         training=TrainingSummary(learner="Evolution", decisions=1_200_000, seconds=200.5, seed=2),
     )
@@ -181,7 +182,7 @@ def test_a_policy_is_chosen_by_its_type() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layout": "paper/1"}, "kind Learned has layout candidate/1"),
+        ({"layout": "paper/1"}, "kind Learned has layout candidate/2"),
         ({"feature_scale": [1.0]}, "differ in length"),
         ({"feature_scale": [1.0, 0.0]}, "divide by zero"),
         ({"models": ["a", "a"]}, "models holds a name twice"),

@@ -52,7 +52,7 @@ def safetensors(tensors: Mapping[str, tuple[tuple[int, ...], Sequence[float]]]) 
 
 def weights(seed: float = 0.5) -> bytes:
     width = len(FEATURES)
-    shapes = {"linear": (width,), "hidden": (UNITS, width), "bias": (UNITS,), "out": (UNITS,)}
+    shapes = {"linear": (2, width), "hidden": (UNITS, width), "bias": (UNITS,), "out": (2, UNITS)}
     return safetensors({name: (shape, [seed] * math.prod(shape)) for name, shape in shapes.items()})
 
 
@@ -60,7 +60,7 @@ def passport(scenario: Scenario, content: bytes, **changes: Any) -> Passport:
     models = tuple(model.name for model in scenario.models)
     values: dict[str, Any] = {
         "kind": "Learned",
-        "layout": "candidate/1",
+        "layout": "candidate/2",
         "feature_names": FEATURES,
         "feature_offset": (0.0,) * len(FEATURES),
         "feature_scale": (1.0,) * len(FEATURES),
@@ -70,6 +70,7 @@ def passport(scenario: Scenario, content: bytes, **changes: Any) -> Passport:
         "seeds": (1,),
         "weights_sha256": digest_of(content),
         "base_parameters": (0.0,) * 15,
+        "guessed_base_parameters": (0.0,) * 15,
         "tuned_rules": {
             "PricedGated/Bunched": TunedRule(placement=Placement.BUNCHED, parameters=(1.0, 2.0, 3.0)),
             "Threshold/LeastLoaded": TunedRule(parameters=(9.0,)),

@@ -349,12 +349,12 @@ def test_a_candidate_that_misbehaves_in_shadow_is_dropped(trouble: dict[str, Any
 
 def test_a_candidate_that_no_router_can_use_is_dropped_once_every_configuration_has_had_time_to_come() -> None:
     world = World()
-    world.trouble = {"problem": "features are not candidate/1's"}
+    world.trouble = {"problem": "features are not candidate/2's"}
     trained(world)
     assert world.later(minutes=4).settle().reason is Reason.IN_SHADOW
     found = world.later(minutes=4).settle()
     assert found.reason is Reason.CANDIDATE_LOST
-    assert "candidate/1" in found.message
+    assert "candidate/2" in found.message
 
 
 def test_a_shadow_without_traffic_ends_in_time_and_one_with_little_waits_for_decisions_at_most_a_day() -> None:

@@ -61,7 +61,7 @@ def brain_of(catalogue: Catalogue, artifact: Artifact) -> Brain:
     if artifact.passport.kind == "Learned":
         return learned_brain(
             catalogue,
-            np.array(artifact.passport.base_parameters),
+            np.array([artifact.passport.base_parameters, artifact.passport.guessed_base_parameters]),
             tensors["linear"],
             tensors["hidden"].ravel(),
             tensors["bias"],

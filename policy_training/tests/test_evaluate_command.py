@@ -41,9 +41,10 @@ def suite_of(part: Part) -> Suite:
 
 def artifact_in(folder: Path, scenario: Scenario) -> Path:
     """A scorer whose weights are zero: exactly its base rule. It brings a tuned rule."""
+    base = (0.1, 0, 0.1, 0.3, 1.0, -3.0, 0, 1.5, 0, 0, 0, 0.5, 0, 0, 1e9)
     passport = Passport(
         kind="Learned",
-        layout="candidate/1",
+        layout="candidate/2",
         feature_names=candidates.FEATURES,
         feature_offset=(0.0,) * candidates.WIDTH,
         feature_scale=(1.0,) * candidates.WIDTH,
@@ -52,11 +53,17 @@ def artifact_in(folder: Path, scenario: Scenario) -> Path:
         scenario_hash=scenario.content_hash(),
         seeds=(1,),
         weights_sha256="sha256:" + "0" * 64,
-        base_parameters=(0.1, 0, 0.1, 0.3, 1.0, -3.0, 0, 1.5, 0, 0, 0, 0.5, 0, 0, 1e9),
+        base_parameters=base,
+        guessed_base_parameters=base,
         tuned_rules={"DeadlineAware": TunedRule(placement=Placement.LEAST_FINISH, parameters=(1e9, 0.3))},
         training=TrainingSummary(learner="Evolution", decisions=0, seconds=0, seed=1),
     )
-    tensors = {"linear": np.zeros(24), "hidden": np.zeros((2, 24)), "bias": np.zeros(2), "out": np.zeros(2)}
+    tensors = {
+        "linear": np.zeros((2, 24)),
+        "hidden": np.zeros((2, 24)),
+        "bias": np.zeros(2),
+        "out": np.zeros((2, 2)),
+    }
     write_artifact(folder, passport, tensors)
     return folder
 

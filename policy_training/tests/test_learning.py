@@ -15,12 +15,15 @@ from bes_api.passport import Passport
 from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_api.service import Learner
+from bes_router.policy import candidates
 from bes_router.policy.artifact import fits, read_artifact
 from bes_training.evolution.search import Found, SearchSettings, objective, search
-from bes_training.evolution.spaces import base_space, linear_space, opponents, scorer_space
+from bes_training.evolution.spaces import alike, base_parameters, base_space, linear_space, opponents, scorer_space
 from bes_training.learning import train as whole
-from bes_training.learning.ground import prepare
+from bes_training.learning.evolve import Scorer, learn_to_guess
+from bes_training.learning.ground import prepare, prepare_guessing
 from bes_training.learning.journal import JOURNAL, Journal, JournalError
+from bes_training.learning.opponents import Opponents
 from bes_training.learning.settings import TrainingSettings, settings_of
 from bes_training.learning.watch import Watch
 
@@ -131,10 +134,38 @@ def test_a_search_learns(scenario: Scenario) -> None:
     assert found.decisions >= 4_000_000
 
 
+def test_a_scorer_learns_to_guess_and_decides_as_before_what_it_knows(scenario: Scenario, tmp_path: Path) -> None:
+    settings = replace(TINY, decisions=60_000, validation_requests=600)
+    ground = prepare(scenario, settings)
+    base = base_space(ground.catalogue)
+    parameters = base_parameters(base.start)
+    zero = np.zeros((2, candidates.WIDTH))
+    before = Scorer(1, alike(parameters), zero, np.zeros(0), np.zeros(0), np.zeros((2, 0)), 0.0, 0, ())
+    rivals = Opponents({}, (base.brain(base.start),), np.zeros((1, 1)), np.zeros((1, 1)), "", 0)
+    with Watch(Console(file=StringIO()), 1) as watch:
+        after = learn_to_guess(before, ground, rivals, settings, Journal(tmp_path, "x"), watch)
+    assert after.decisions >= settings.evolution_decisions
+    brains = [before.brain(ground), after.brain(ground)]
+    known = ground.validation.losses(brains, range(8))
+    assert (known[0] == known[1]).all()
+    _, held = prepare_guessing(ground, settings)
+    guessed = held.losses(brains, range(len(held.traces))).mean(axis=1)
+    assert guessed[1] < guessed[0] - 0.005
+
+
+def test_guessing_is_learned_where_several_routers_have_old_figures(scenario: Scenario) -> None:
+    fields = prepare_guessing(prepare(scenario, TINY), TINY)
+    for field in fields:
+        figures = [trace.circumstances.figures for trace in field.traces]
+        assert all(each.interval >= 1.0 for each in figures)
+        assert {len(each.polls) for each in figures} >= {2, 4}
+        assert min(len(each.polls) for each in figures) >= 2
+
+
 def test_silent_learned_parts_score_like_the_base_rule(scenario: Scenario) -> None:
     ground = prepare(scenario, TINY)
     base = base_space(ground.catalogue)
-    parameters = base.brain(base.start).parameters
+    parameters = base_parameters(base.start)
     linear = linear_space(ground.catalogue, parameters)
     scorer = scorer_space(ground.catalogue, parameters, linear.start, np.random.default_rng(1))
     brains = [space.brain(space.start) for space in (base, linear, scorer)]

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from collections.abc import Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -155,11 +156,13 @@ def test_rules(seed: int) -> None:
             )
 
 
-def observed(module: Any, each: Case, catalogue: Catalogue, view: LoadView) -> tuple[int, list[int], Any, Any]:
+def observed(
+    module: Any, each: Case, catalogue: Catalogue, view: LoadView, base: Sequence[float] = WELL_PARAMETERS
+) -> tuple[int, list[int], Any, Any]:
     rows = candidates.capacity(each.catalogue)
     engines, scores = np.zeros(rows, dtype=np.int64), np.zeros(rows)
-    features, base = np.zeros(rows * candidates.WIDTH), np.array(WELL_PARAMETERS)
-    count = module.observe(catalogue, view, each.request, NOW, base, 1, engines, scores, features)
+    features = np.zeros(rows * candidates.WIDTH)
+    count = module.observe(catalogue, view, each.request, NOW, np.array(base), 1, engines, scores, features)
     return count, engines[:count].tolist(), scores[:count], features[: count * candidates.WIDTH]
 
 
@@ -185,9 +188,11 @@ def test_the_scorer_in_numpy_plainly_and_compiled(seed: int) -> None:
     artifact = learned_artifact(scenario, seed % 1000, units=1 + seed % 20, scale=2.0, base=WELL_PARAMETERS)
     policy = LearnedPolicy(each.catalogue, artifact)
     decision = policy.choose(each.request, each.view, NOW)
-    count, engines, scores, features = observed(candidates, each, each.catalogue, each.view)
     brain = brain_of(each.catalogue_arrays, artifact)
     for module in (scorer, twin(scorer)):
+        for ends, mixed in zip(brain.ends, (brain.parameters, brain.linear, brain.out), strict=True):
+            module.mix(ends, each.view.guessed, mixed)
+        count, engines, scores, features = observed(candidates, each, each.catalogue, each.view, brain.parameters)
         totals = scores.copy()
         module.add_learned(features, count, brain.linear, brain.hidden, brain.bias, brain.out, totals, brain.units)
         np.testing.assert_allclose(policy.scores(count), totals, rtol=1e-9, atol=1e-9)

@@ -245,15 +245,17 @@ def test_circumstances_that_do_not_fit_are_refused_in_one_line(circumstances: Ci
 
 
 def test_a_brain_of_the_wrong_shape_is_refused_before_compiled_code_reads_beyond_it() -> None:
-    width = candidates.WIDTH
+    base, linear = np.array([BASE, BASE]), np.zeros((2, candidates.WIDTH))
     with pytest.raises(ValueError, match="parameters"):
         rule_brain(ARRAYS, rules.PRICED, placement.LEAST_LOADED, np.zeros(8))
     with pytest.raises(ValueError, match="parameters"):
-        learned_brain(ARRAYS, np.zeros(len(BASE) - 1), np.zeros(width), np.zeros(0), np.zeros(0), np.zeros(0))
+        learned_brain(ARRAYS, base[0], linear, np.zeros(0), np.zeros(0), np.zeros((2, 0)))
     with pytest.raises(ValueError, match="hidden"):
-        learned_brain(ARRAYS, np.array(BASE), np.zeros(width), np.zeros(3), np.zeros(2), np.zeros(2))
+        learned_brain(ARRAYS, base, linear, np.zeros(3), np.zeros(2), np.zeros((2, 2)))
     with pytest.raises(ValueError, match="linear"):
-        learned_brain(ARRAYS, np.array(BASE), np.zeros(3), np.zeros(0), np.zeros(0), np.zeros(0))
+        learned_brain(ARRAYS, base, np.zeros((2, 3)), np.zeros(0), np.zeros(0), np.zeros((2, 0)))
+    with pytest.raises(ValueError, match="out"):
+        learned_brain(ARRAYS, base, linear, np.zeros(0), np.zeros(0), np.zeros(0))
 
 
 @pytest.mark.parametrize("index", range(6))

@@ -141,6 +141,7 @@ def random_view(catalogue: Catalogue, random: Random, now: float) -> LoadView:
         last_engine=[random.choice((-1, random.choice(each))) for each in of],
         rate_fast=random.choice((0.0, random.uniform(0, 2000))),
         rate_slow=random.choice((0.0, random.uniform(0, 2000))),
+        guessed=random.choice((0.0, random.random())),
     )
 
 
@@ -182,7 +183,7 @@ def passport(scenario: Scenario, kind: str, base: tuple[float, ...] = BASE) -> P
     names = candidates.FEATURES if learned else paper_names
     return Passport(
         kind="Learned" if learned else "Paper",
-        layout="candidate/1" if learned else "paper/1",
+        layout="candidate/2" if learned else "paper/1",
         feature_names=names,
         feature_offset=(0.0,) * len(names),
         feature_scale=(1.0,) * len(names),
@@ -192,6 +193,7 @@ def passport(scenario: Scenario, kind: str, base: tuple[float, ...] = BASE) -> P
         seeds=(0,),
         weights_sha256=NO_DIGEST,
         base_parameters=base if learned else (),
+        guessed_base_parameters=tuple(0.8 * each for each in base) if learned else (),
         training=TrainingSummary(learner="Evolution" if learned else "DQN", decisions=0, seconds=0.0, seed=0),
     )
 
@@ -202,11 +204,14 @@ def learned_artifact(
     """A scorer with random weights; ``scale`` 0 makes linear and out weights exactly 0."""
     generator = np.random.default_rng(seed)
     width = candidates.WIDTH
+    linear, hidden = scale * generator.normal(size=width), generator.normal(size=(units, width))
+    bias, out = generator.normal(size=units), scale * generator.normal(size=units)
+    guessed = [scale * generator.normal(size=len(each)) for each in (linear, out)]
     tensors = {
-        "linear": scale * generator.normal(size=width),
-        "hidden": generator.normal(size=(units, width)),
-        "bias": generator.normal(size=units),
-        "out": scale * generator.normal(size=units),
+        "linear": np.stack([linear, guessed[0]]),
+        "hidden": hidden,
+        "bias": bias,
+        "out": np.stack([out, guessed[1]]),
     }
     return Artifact(passport(scenario, "Learned", base), MappingProxyType(tensors))
 

@@ -54,6 +54,7 @@ def test_the_explanation_comes_to_the_decision_that_was_taken(seed: int) -> None
         )
         found = ring.explain(f"b-{number}")
         assert found is not None
+        assert found.load_guessed == view.guessed
         eligible = eligible_models(catalogue, view, request)
         assert {each.model for each in found.weighed} == {scenario.models[model].name for model in eligible}
         if not eligible:

@@ -138,17 +138,18 @@ def test_weights_of_any_other_type_are_numbers_or_a_typed_error(tmp_path: Path, 
     (folder / "weights.safetensors").write_bytes(len(head).to_bytes(8, "little") + head + bytes(at))
     stamp(folder)
     with contextlib.suppress(ArtifactError):
-        assert read_artifact(folder).tensors["linear"].tolist() == [0.0] * 24
+        assert read_artifact(folder).tensors["linear"].tolist() == [[0.0] * 24] * 2
 
 
 @pytest.mark.parametrize(
     ("name", "tensor", "says"),
     [
-        ("linear", np.zeros(23), "linear has shape"),
-        ("linear", np.full(24, np.nan), "not finite"),
-        ("out", np.array([1.0, 2.0, np.inf, 0.0, 0.0]), "not finite"),
+        ("linear", np.zeros((2, 23)), "linear has shape"),
+        ("linear", np.zeros(24), "linear has shape"),
+        ("linear", np.full((2, 24), np.nan), "not finite"),
+        ("out", np.array([[0.0] * 5, [1.0, 2.0, np.inf, 0.0, 0.0]]), "not finite"),
         ("out", np.zeros((5, 1)), "shape"),
-        ("out", np.zeros(4), "shape"),
+        ("out", np.zeros((2, 4)), "shape"),
         ("hidden", np.zeros((24, 5)), "hidden has shape"),
         ("bias", np.float64(1.0), "bias has shape"),
         ("bias", None, "tensors"),
@@ -172,7 +173,7 @@ def test_the_papers_layers_must_fit_each_other(tmp_path: Path, name: str) -> Non
 
 def test_whole_numbers_as_weights_are_taken_as_numbers(tmp_path: Path) -> None:
     folder = write(tmp_path, LEARNED)
-    replace_tensors(folder, linear=np.ones(24, dtype=np.int32))
+    replace_tensors(folder, linear=np.ones((2, 24), dtype=np.int32))
     assert read_artifact(folder).tensors["linear"].dtype == np.float64
 
 
@@ -180,12 +181,13 @@ def test_whole_numbers_as_weights_are_taken_as_numbers(tmp_path: Path) -> None:
     "fields",
     [
         {"version": 2},
-        {"layout": "candidate/2"},
+        {"layout": "candidate/1"},
         {"layout": "paper/1"},
         {"kind": "Paper"},
         {"surplus": 1},
         {"base_parameters": [0.0] * 14},
         {"base_parameters": ["much"] * 16},
+        {"guessed_base_parameters": []},
         {"feature_names": ["quality"]},
         {"feature_scale": [0.0] * 24},
         {"models": []},

@@ -19,6 +19,7 @@ from policy_scenarios import (
 
 from bes_api.scenario import Scenario
 from bes_router.policy import candidates, placement, rules
+from bes_router.policy.artifact import Artifact
 from bes_router.policy.catalogue import catalogue_of
 from bes_router.policy.contract import Policy
 from bes_router.policy.layout import Catalogue, RoutingRequest
@@ -42,7 +43,7 @@ def every_policy(scenario: Scenario, catalogue: Catalogue, random: Random) -> li
         rules.THRESHOLD: [gate, *(random.uniform(0, 20) for _ in range(models * tasks))],
     }
     base = tuple(each + random.uniform(-0.1, 0.1) for each in BASE[:2]) + BASE[2:5]
-    base += (*(random.uniform(-2, 1) for _ in range(6)), random.uniform(0, 1), 0.5, 1.0, 0.3, 20.0)
+    base += (*(random.uniform(-2, 1) for _ in range(6)), random.uniform(0, 1), 0.5, 0.3, 20.0)
     return [
         *(
             RulePolicy("rule", catalogue, kind, place, own)
@@ -79,7 +80,7 @@ def test_all_zero_weights_reproduce_the_base_rule_exactly(seed: int) -> None:
     random = Random(seed)
     scenario = random_scenario(random)
     catalogue = catalogue_of(scenario)
-    view = random_view(catalogue, random, NOW)
+    view = random_view(catalogue, random, NOW)._replace(guessed=0.0)
     request = random_request(catalogue, random, NOW)
     policy = LearnedPolicy(catalogue, learned_artifact(scenario, seed % 99, scale=0.0))
     rows = candidates.capacity(catalogue)
@@ -90,6 +91,29 @@ def test_all_zero_weights_reproduce_the_base_rule_exactly(seed: int) -> None:
     decision = policy.choose(request, view, NOW)
     assert decision.engine == (engines[int(np.argmax(scores[:count]))] if count else -1)
     assert policy.scores(count).tolist() == scores[:count]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32))
+def test_a_guessed_load_is_decided_by_the_weights_for_guessing_and_half_a_guess_by_the_middle(seed: int) -> None:
+    random = Random(seed)
+    scenario = random_scenario(random)
+    catalogue = catalogue_of(scenario)
+    view, request = random_view(catalogue, random, NOW), random_request(catalogue, random, NOW)
+    given_ = learned_artifact(scenario, seed % 99, scale=2.0)
+    seen, guessed = given_.passport.base_parameters, given_.passport.guessed_base_parameters
+    policy = LearnedPolicy(catalogue, given_)
+    for share in (0.5, 1.0, 0.0, random.random()):
+        base = tuple(one + share * (other - one) for one, other in zip(seen, guessed, strict=True))
+        mixed = {
+            name: (1 - share) * given_.tensors[name][0] + share * given_.tensors[name][1] for name in ("linear", "out")
+        }
+        tensors = {**given_.tensors, **{name: np.stack([each, each]) for name, each in mixed.items()}}
+        passport = given_.passport.model_copy(update={"base_parameters": base, "guessed_base_parameters": base})
+        plain = LearnedPolicy(catalogue, Artifact(passport, tensors))
+        weighed = [each.weigh(request, view._replace(guessed=share), NOW) for each in (policy, plain)]
+        one, other = ([score for _, score in each] for each in weighed)  # engines that are alike may change places
+        assert one == pytest.approx(other)
 
 
 @settings(max_examples=100, deadline=None)

@@ -78,6 +78,27 @@ def test_an_old_snapshot_gives_way_to_the_share_of_the_traffic() -> None:
     assert view.model_load[0] == pytest.approx(4.0), "a quarter of the traffic is one, so all of it is four"
 
 
+def test_what_is_guessed_is_the_share_of_others_as_far_as_figures_are_old() -> None:
+    tracker = LoadTracker(CATALOGUE, 0.0, share=0.25)
+    assert tracker.view(0.0).guessed == 0.75, "no figure came yet"
+    ages = [0.0] * 6 + [0.3] * 6
+    tracker.snapshot(everywhere(0.0), NOTHING, [9.0 - age for age in ages])
+    assert tracker.view(9.0).guessed == pytest.approx(0.75 * 0.5 * (1 - math.exp(-1)))
+    for engine in range(6, ENGINES):
+        tracker.set_ready(engine, False)
+    assert tracker.view(9.1).guessed == pytest.approx(0.75 * (1 - math.exp(-0.1 / 0.3))), "who is not ready counts not"
+    for engine in range(6):
+        tracker.set_ready(engine, False)
+    assert tracker.view(9.2).guessed == 0.0
+
+
+def test_a_router_that_is_alone_guesses_nothing_however_old_its_figures() -> None:
+    tracker = LoadTracker(CATALOGUE, 0.0)
+    tracker.sent(0, 0.0)
+    tracker.snapshot(everywhere(0.0), NOTHING, [0.0] * ENGINES, served=(50.0, 50.0))
+    assert tracker.view(60.0).guessed == 0.0
+
+
 def test_an_unknown_figure_means_own_counts_and_share_alone() -> None:
     tracker = LoadTracker(CATALOGUE, 0.0)
     for _ in range(4):

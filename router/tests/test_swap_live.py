@@ -555,7 +555,7 @@ class Candidate:
 def test_whatever_a_candidate_does_is_counted_and_costs_no_request(how: str) -> None:
     figures = shadow.ShadowFigures()
     watching = shadow.Shadow(Candidate(how), figures)
-    view = LoadView([0.0] * 2, [0.0], [0.0], [0.0], [0, 1], [1], [0.0] * 2, [0.0], [-1], 0.0, 0.0)
+    view = LoadView([0.0] * 2, [0.0], [0.0], [0.0], [0, 1], [1], [0.0] * 2, [0.0], [-1], 0.0, 0.0, 0.0)
     request = RoutingRequest(0, 1, 1, 1.0, 1.0)
     for _ in range(shadow.EVERY):
         watching.decided(request, view, 0.0, Decision(1, 1))

@@ -47,6 +47,8 @@ class Explanation(Frozen):
     figures_source: str
     figures_age_seconds: float | None
     """None: no load figures had come; the decision was made on own requests in flight alone."""
+    load_guessed: float
+    """0..1: how much of the load was guessed, because figures are old and other routers send too."""
     retried_from: str | None
     """The decision whose backend had failed this request."""
     weighed: tuple[EngineWeighed, ...]

@@ -39,7 +39,7 @@ class Passport(Frozen):
 
     version: Literal[1] = 1
     kind: Literal["Learned", "Paper"]
-    layout: Literal["candidate/1", "paper/1"]
+    layout: Literal["candidate/2", "paper/1"]
     feature_names: tuple[str, ...] = Field(min_length=1)
     feature_offset: tuple[Finite, ...]
     feature_scale: tuple[Finite, ...]
@@ -53,13 +53,15 @@ class Passport(Frozen):
     weights_sha256: Digest
     base_parameters: Parameters = ()
     """Parameters of the rule below the network; empty for the paper's."""
+    guessed_base_parameters: Parameters = ()
+    """The same where the load is guessed, because figures are old and other routers send too."""
     tuned_rules: dict[str, TunedRule] = Field(default_factory=dict)
     """The comparators, tuned with as many decisions: name of the rule -> what the search found."""
     training: TrainingSummary
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        expected = {"Learned": "candidate/1", "Paper": "paper/1"}[self.kind]
+        expected = {"Learned": "candidate/2", "Paper": "paper/1"}[self.kind]
         if self.layout != expected:
             raise ValueError(f"kind {self.kind} has layout {expected}, not {self.layout}")
         if not len(self.feature_names) == len(self.feature_offset) == len(self.feature_scale):

@@ -49,6 +49,7 @@ class Kept(NamedTuple):
     last_engine: tuple[int, ...]
     rate_fast: float
     rate_slow: float
+    guessed: float
 
 
 class DecisionRing:
@@ -91,6 +92,7 @@ class DecisionRing:
             tuple(view.last_engine),
             view.rate_fast,
             view.rate_slow,
+            view.guessed,
         )
         return number
 
@@ -126,6 +128,7 @@ class DecisionRing:
             rate=kept.rate_slow,
             figures_source=setting.figures_source,
             figures_age_seconds=kept.now - kept.figures_at if kept.figures_at > LONG_AGO else None,
+            load_guessed=kept.guessed,
             retried_from=self._prefix + str(kept.retried_from) if kept.retried_from else None,
             weighed=_weighed(kept),
         )
@@ -206,4 +209,5 @@ def _view(kept: Kept) -> LoadView:
         kept.last_engine,
         kept.rate_fast,
         kept.rate_slow,
+        kept.guessed,
     )

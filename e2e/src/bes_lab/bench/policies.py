@@ -41,7 +41,7 @@ def write_scorer(folder: Path, scenario: Scenario, seed: int) -> None:
     width = candidates.WIDTH
     passport = Passport(
         kind="Learned",
-        layout="candidate/1",
+        layout="candidate/2",
         feature_names=candidates.FEATURES,
         feature_offset=(0.0,) * width,
         feature_scale=(1.0,) * width,
@@ -51,12 +51,13 @@ def write_scorer(folder: Path, scenario: Scenario, seed: int) -> None:
         seeds=(seed,),
         weights_sha256="sha256:" + "0" * 64,  # the writer puts the real one
         base_parameters=tuple(base_parameters()),
+        guessed_base_parameters=tuple(base_parameters()),
         training=TrainingSummary(learner="Evolution", decisions=0, seconds=0.0, seed=seed),
     )
     tensors = {
-        "linear": 0.01 * generator.standard_normal(width),
+        "linear": 0.01 * generator.standard_normal((2, width)),
         "hidden": 0.25 * generator.standard_normal((HIDDEN_UNITS, width)),
         "bias": 0.25 * generator.standard_normal(HIDDEN_UNITS),
-        "out": 0.01 * generator.standard_normal(HIDDEN_UNITS),
+        "out": 0.01 * generator.standard_normal((2, HIDDEN_UNITS)),
     }
     write_artifact(folder, passport, tensors)

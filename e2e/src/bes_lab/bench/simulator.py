@@ -46,11 +46,11 @@ def measure(name: str, scenario: Scenario, recorder: Recorder, say: Callable[[st
     width = candidates.WIDTH
     scorer = learned_brain(
         catalogue,
-        np.array(base_parameters()),
-        np.zeros(width),
+        np.array([base_parameters()] * 2),
+        np.zeros((2, width)),
         np.zeros(HIDDEN_UNITS * width),
         np.zeros(HIDDEN_UNITS),
-        np.zeros(HIDDEN_UNITS),
+        np.zeros((2, HIDDEN_UNITS)),
     )
     with_rule = compiled_rate(scenario, workload, rule)
     with_scorer = compiled_rate(scenario, workload, scorer)

@@ -135,7 +135,7 @@ def artifact_brain(scenario: Scenario, artifact: Artifact) -> Brain:
     if artifact.passport.kind == "Paper":
         one, two, three = ((tensors[f"weight{each}"].ravel(), tensors[f"bias{each}"]) for each in (1, 2, 3))
         return paper_brain(catalogue, (*one, *two, *three))
-    base = np.array(artifact.passport.base_parameters)
+    base = np.array([artifact.passport.base_parameters, artifact.passport.guessed_base_parameters])
     linear, hidden, bias, out = (tensors[name] for name in ("linear", "hidden", "bias", "out"))
     return learned_brain(catalogue, base, linear, hidden.ravel(), bias, out)
 

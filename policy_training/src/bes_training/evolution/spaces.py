@@ -119,12 +119,25 @@ def base_parameters(vector: Float) -> Float:
     return parameters
 
 
+def base_vector(parameters: Float) -> Float:
+    """The vector that means the base rule's ``parameters``."""
+    vector = parameters.copy()
+    for index in BASE_EXPONENTS:
+        vector[index] = np.log(parameters[index])
+    return vector
+
+
+def alike(weights: Float) -> Float:
+    """Weights for a known and for a guessed load that are the same."""
+    return np.stack([weights, weights])
+
+
 def base_space(catalogue: Catalogue) -> Space:
     """The scorer's base rule alone (after `generic` of facts/learning.md, 4)."""
 
     def brain(vector: Float) -> Brain:
-        none = np.zeros(0)
-        return learned_brain(catalogue, base_parameters(vector), np.zeros(candidates.WIDTH), none, none, none)
+        none, silent = np.zeros(0), np.zeros((2, candidates.WIDTH))
+        return learned_brain(catalogue, alike(base_parameters(vector)), silent, none, none, np.zeros((2, 0)))
 
     return Space("Base", BASE_START, BASE_STEP, brain)
 
@@ -135,7 +148,7 @@ def linear_space(catalogue: Catalogue, base: Float) -> Space:
 
     def brain(vector: Float) -> Brain:
         none = np.zeros(0)
-        return learned_brain(catalogue, base, vector, none, none, none)
+        return learned_brain(catalogue, alike(base), alike(vector), none, none, np.zeros((2, 0)))
 
     return Space("Linear", np.zeros(width), np.full(width, 0.02), brain)
 
@@ -153,12 +166,36 @@ def scorer_space(catalogue: Catalogue, base: Float, linear: Float, generator: np
 
     def brain(vector: Float) -> Brain:
         weights, hidden, bias, out = (np.ascontiguousarray(part) for part in split_weights(vector))
-        return learned_brain(catalogue, base, weights, hidden, bias, out)
+        return learned_brain(catalogue, alike(base), alike(weights), hidden, bias, alike(out))
 
     first = generator.normal(0.0, 1.0 / np.sqrt(width), width * units)
     start = np.concatenate([linear, first, np.zeros(units), np.zeros(units)])
     step = np.concatenate([np.full(width, 0.012), np.full(width * units + units, 0.25), np.full(units, 0.03)])
     return Space("Scorer", start, step, brain, diagonal=True)
+
+
+GUESSED_BASE_STEP = 0.8 * BASE_STEP
+GUESSED_LINEAR_STEP, GUESSED_OUT_STEP = 0.03, 0.05
+"""Larger than where the load is known: of two routers with old figures each takes half of such a step."""
+
+
+def guessed_weights(vector: Float) -> tuple[Float, Float, Float]:
+    """base (as parameters), linear and out of a guess's vector."""
+    base, linear, out = np.split(vector, np.cumsum([candidates.BASE_PARAMETERS, candidates.WIDTH]))
+    return base_parameters(base), linear, out
+
+
+def guessed_space(catalogue: Catalogue, base: Float, linear: Float, hidden: Float, bias: Float, out: Float) -> Space:
+    """Base rule, linear and out weights for a guessed load; for a known one everything stays as it is given."""
+
+    def brain(vector: Float) -> Brain:
+        guessed = guessed_weights(vector)
+        ends = [np.stack([known, guess]) for known, guess in zip((base, linear, out), guessed, strict=True)]
+        return learned_brain(catalogue, ends[0], ends[1], hidden, bias, ends[2])
+
+    start = np.concatenate([base_vector(base), linear, out])
+    steps = [GUESSED_BASE_STEP, np.full(len(linear), GUESSED_LINEAR_STEP), np.full(len(out), GUESSED_OUT_STEP)]
+    return Space("Guessed", start, np.concatenate(steps), brain)
 
 
 def opponents(catalogue: Catalogue) -> list[Space]:

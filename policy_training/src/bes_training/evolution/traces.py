@@ -17,12 +17,14 @@ from bes_training.simulation import kernel
 from bes_training.simulation.brain import Brain
 from bes_training.simulation.circumstances import Circumstances, LoadFigures
 from bes_training.simulation.simulate import compiled_catalogue, fresh, new_simulation, outcomes_of, play
+from bes_training.workloads.requests import Mix, spread
 from bes_training.workloads.training import training_workload
 from bes_training.workloads.workload import Setting, Workload
 
 Float = NDArray[np.float64]
 INTERVALS = (0.0, 1.0, 5.0, 15.0)
 DEATH_SHARE = 0.1
+SHARES = ((0.5, 0.5), (0.25, 0.25, 0.25, 0.25), (0.7, 0.1, 0.1, 0.1))
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,33 @@ def draw_trace(generator: np.random.Generator, scenario: Scenario, setting: Sett
     """A random training trace: half of them with one router and live figures, the others with 1-4 and any age."""
     plain = generator.random() < 0.5
     workload = training_workload(generator, setting, max_requests=requests, max_routers=1 if plain else 4)
-    engines = sum(model.max_replicas for model in scenario.models)
+    engines = engines_of(scenario)
     figures = LoadFigures.live(1) if plain else _figures(generator, workload, engines)
     deaths = _deaths(generator, engines, workload.duration) if generator.random() < DEATH_SHARE else ()
     return Trace(workload, Circumstances(figures=figures, deaths=deaths))
+
+
+def draw_guessing(generator: np.random.Generator, scenario: Scenario, setting: Setting, requests: int) -> Trace:
+    """A random training trace with several routers and old figures: each of them must guess the load."""
+    workload = training_workload(generator, setting, max_requests=requests, min_routers=2)
+    return Trace(workload, Circumstances(figures=_old(generator, scenario, workload)))
+
+
+def spread_guessing(generator: np.random.Generator, scenario: Scenario, workload: Workload) -> Trace:
+    """The same requests at several routers with old figures."""
+    shares = SHARES[int(generator.integers(len(SHARES)))]
+    at_routers = spread(generator, workload, Mix.given(np.array(shares)))
+    return Trace(at_routers, Circumstances(figures=_old(generator, scenario, at_routers)))
+
+
+def _old(generator: np.random.Generator, scenario: Scenario, workload: Workload) -> LoadFigures:
+    interval = float(generator.choice(INTERVALS[1:]))
+    return LoadFigures.drawn(interval, workload.router_shares(), engines_of(scenario), generator)
+
+
+def engines_of(scenario: Scenario) -> int:
+    """How many engines there are."""
+    return sum(model.max_replicas for model in scenario.models)
 
 
 def _figures(generator: np.random.Generator, workload: Workload, engines: int) -> LoadFigures:

@@ -1,6 +1,9 @@
-"""One seed of the evolution: the base rule, linear weights on it, then the hidden layer; the best on validation."""
+"""One seed of the evolution: the base rule, linear weights on it, then the hidden layer; the best on validation.
 
-from dataclasses import dataclass
+What is kept of all seeds then learns to guess: its weights for a view that old figures leave to guesswork.
+"""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,13 +12,17 @@ from bes_router.policy import candidates
 from bes_training.evolution.search import Found, SearchSettings, search
 from bes_training.evolution.spaces import (
     Space,
+    alike,
     base_parameters,
     base_space,
+    guessed_space,
+    guessed_weights,
     linear_space,
     scorer_space,
     split_weights,
 )
-from bes_training.learning.ground import Ground
+from bes_training.evolution.traces import Field
+from bes_training.learning.ground import Ground, prepare_guessing
 from bes_training.learning.journal import Journal
 from bes_training.learning.opponents import Opponents
 from bes_training.learning.settings import TrainingSettings
@@ -30,7 +37,10 @@ BASE_SHARE, LINEAR_SHARE, SCORER_SHARE = 0.15, 0.35, 0.5
 
 @dataclass(frozen=True)
 class Scorer:
-    """A scorer as weights. ``loss``: on validation, with the penalty for losing to the best rule of a workload."""
+    """A scorer as weights; base, linear and out hold two rows: where the load is known, where it is guessed.
+
+    ``loss``: on validation, with the penalty for losing to the best rule of a workload.
+    """
 
     seed: int
     base: Float
@@ -44,7 +54,7 @@ class Scorer:
 
     def tensors(self) -> dict[str, Float]:
         """As an artifact holds them."""
-        hidden = self.hidden.reshape(len(self.out), candidates.WIDTH)
+        hidden = self.hidden.reshape(len(self.bias), candidates.WIDTH)
         return {"linear": self.linear, "hidden": hidden, "bias": self.bias, "out": self.out}
 
     def brain(self, ground: Ground) -> Brain:
@@ -57,7 +67,7 @@ def evolve(
 ) -> Scorer:
     """The scorer that one seed finds. Stages that the journal knows are taken from there."""
     total = settings.evolution_decisions
-    runner = _Runner(ground, rivals, seed, journal, watch)
+    runner = _Runner(ground.training, ground.validation, rivals.reference, seed, journal, watch)
     based = runner.run(base_space(ground.catalogue), SearchSettings(int(BASE_SHARE * total), seed))
     base = base_parameters(based.vector)
     lined = runner.run(linear_space(ground.catalogue, base), SearchSettings(int(LINEAR_SHARE * total), seed))
@@ -69,13 +79,39 @@ def evolve(
     for stage in (based, lined, scored):
         curve += [(spent + decisions, loss) for decisions, loss in stage.curve]
         spent += stage.decisions
-    return Scorer(seed, base, linear, hidden, bias, out, scored.validation_loss, spent, tuple(curve))
+    return Scorer(
+        seed, alike(base), alike(linear), hidden, bias, alike(out), scored.validation_loss, spent, tuple(curve)
+    )
+
+
+def learn_to_guess(
+    scorer: Scorer, ground: Ground, rivals: Opponents, settings: TrainingSettings, journal: Journal, watch: Watch
+) -> Scorer:
+    """The same scorer with weights for a guessed load, the best of all seeds; a known load is decided as before."""
+    training, validation = prepare_guessing(ground, settings)
+    reference = rivals.best_on(training), rivals.best_on(validation)
+    training.decisions = 0
+    space = guessed_space(ground.catalogue, scorer.base[0], scorer.linear[0], scorer.hidden, scorer.bias, scorer.out[0])
+    found = []
+    for seed in settings.seeds:
+        runner = _Runner(training, validation, reference, seed, journal, watch)
+        found.append(runner.run(space, SearchSettings(settings.evolution_decisions, seed, traces_per_generation=12)))
+    best = min(found, key=lambda each: each.validation_loss)
+    base, linear, out = guessed_weights(best.vector)
+    return replace(
+        scorer,
+        base=np.stack([scorer.base[0], base]),
+        linear=np.stack([scorer.linear[0], linear]),
+        out=np.stack([scorer.out[0], out]),
+        decisions=scorer.decisions + best.decisions,
+    )
 
 
 @dataclass(frozen=True)
 class _Runner:
-    ground: Ground
-    rivals: Opponents
+    training: Field
+    validation: Field
+    reference: tuple[Float, Float]
     seed: int
     journal: Journal
     watch: Watch
@@ -86,8 +122,7 @@ class _Runner:
         if done is not None:
             self.watch.skip(stage, settings.decisions)
             return done
-        ground = self.ground
         with self.journal.timed(stage), self.watch.stage(stage, settings.decisions) as report:
-            found = search(space, ground.training, ground.validation, settings, self.rivals.reference, report)
+            found = search(space, self.training, self.validation, settings, self.reference, report)
         self.journal.keep(stage, found)
         return found

@@ -8,7 +8,7 @@ from bes_api.scenario import Scenario
 from bes_router.policy.layout import Catalogue
 from bes_training.evaluation.base_rate import largest_model, measure_base
 from bes_training.evaluation.contestants import rule_of, simulated
-from bes_training.evolution.traces import Field, Trace, draw_trace
+from bes_training.evolution.traces import Field, Trace, draw_guessing, draw_trace, spread_guessing
 from bes_training.learning.settings import TrainingSettings
 from bes_training.simulation.circumstances import Circumstances
 from bes_training.simulation.simulate import compiled_catalogue
@@ -29,6 +29,11 @@ class Ground:
     training: Field
     validation: Field
 
+    @property
+    def setting(self) -> Setting:
+        """What realises workloads for this scenario."""
+        return Setting.of(self.scenario, self.base_rate)
+
 
 def prepare(scenario: Scenario, settings: TrainingSettings) -> Ground:
     """Measure the base rate and draw the traces; the same scenario and settings give the same ground."""
@@ -45,3 +50,13 @@ def prepare(scenario: Scenario, settings: TrainingSettings) -> Ground:
         training=Field(scenario, drawn, settings.threads),
         validation=Field(scenario, held, settings.threads),
     )
+
+
+def prepare_guessing(ground: Ground, settings: TrainingSettings) -> tuple[Field, Field]:
+    """Training and validation where several routers have old figures; the same arguments give the same traces."""
+    scenario, setting = ground.scenario, ground.setting
+    generator = np.random.default_rng([TRACES_SEED, scenario.training_revision, 1])
+    drawn = [draw_guessing(generator, scenario, setting, settings.requests) for _ in range(settings.traces)]
+    suite = load_suite(Part.VALIDATION).realise(setting, max_requests=settings.validation_requests)
+    held = [spread_guessing(generator, scenario, workload) for workload in suite]
+    return Field(scenario, drawn, settings.threads), Field(scenario, held, settings.threads)

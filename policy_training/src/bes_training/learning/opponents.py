@@ -12,10 +12,12 @@ from bes_api.scenario import Scenario
 from bes_router.policy.layout import Catalogue
 from bes_training.evolution.search import Found, SearchSettings, search
 from bes_training.evolution.spaces import PLACEMENT_NAMES, Space, opponents
+from bes_training.evolution.traces import Field
 from bes_training.learning.ground import Ground
 from bes_training.learning.journal import Journal
 from bes_training.learning.settings import FEW, TrainingSettings
 from bes_training.learning.watch import Watch
+from bes_training.simulation.brain import Brain
 
 Float = NDArray[np.float64]
 POPULATION = 10
@@ -27,6 +29,7 @@ class Opponents:
     """Tuned rules by name, what each loses on every trace, and who is the comparator (best on validation)."""
 
     rules: dict[str, TunedRule]
+    brains: tuple[Brain, ...]
     training: Float  # [rules, training traces]
     validation: Float  # [rules, validation traces]
     comparator: str
@@ -36,6 +39,11 @@ class Opponents:
     def reference(self) -> tuple[Float, Float]:
         """The best rule's loss on each training and each validation trace."""
         return self.training.min(axis=0), self.validation.min(axis=0)
+
+    def best_on(self, traces: Field) -> Float:
+        """The best rule's loss on each of other traces."""
+        best: Float = traces.losses(self.brains, range(len(traces.traces))).min(axis=0)
+        return best
 
 
 def tune_opponents(ground: Ground, settings: TrainingSettings, journal: Journal, watch: Watch) -> Opponents:
@@ -52,7 +60,7 @@ def tune_opponents(ground: Ground, settings: TrainingSettings, journal: Journal,
         for name, brain in zip(published, brains, strict=True)
     }
     comparator = published[int(validation.mean(axis=1).argmin())]
-    return Opponents(rules, training, validation, comparator, sum(each.decisions for each in found))
+    return Opponents(rules, tuple(brains), training, validation, comparator, sum(each.decisions for each in found))
 
 
 def _published(name: str, scenario: Scenario) -> str:

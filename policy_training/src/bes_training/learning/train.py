@@ -19,7 +19,7 @@ from bes_router.policy import candidates, paper
 from bes_router.policy.artifact import write_artifact
 from bes_router.policy.catalogue import catalogue_of
 from bes_training.evolution.search import objective
-from bes_training.learning.evolve import Scorer, evolve
+from bes_training.learning.evolve import Scorer, evolve, learn_to_guess
 from bes_training.learning.ground import Ground, prepare
 from bes_training.learning.journal import Journal
 from bes_training.learning.network import TrainedNetwork, train_network
@@ -67,7 +67,8 @@ def stages(scenario: Scenario, settings: TrainingSettings) -> int:
     """Decisions of all stages together, as the progress bar counts them."""
     rules = len(rivals_of(catalogue_of(scenario), settings))
     learners = 2 if settings.learner is Learner.AUTO else 1
-    return settings.evolution_decisions * (rules + learners * len(settings.seeds))
+    seeds = learners + (settings.learner is not Learner.DQN)  # every seed of the scorer also learns to guess
+    return settings.evolution_decisions * (rules + seeds * len(settings.seeds))
 
 
 def train(
@@ -95,7 +96,7 @@ def train(
     if best_network is not None:
         session.write_network(NETWORK, best_network)
     if best_scorer is not None and (best_network is None or best_scorer.loss <= session.loss_of_network(best_network)):
-        session.write_scorer(best_scorer)
+        session.write_scorer(learn_to_guess(best_scorer, ground, rivals, settings, journal, watch))
     elif best_network is not None:
         session.write_network(POLICY, best_network)
     return Trained(
@@ -157,7 +158,7 @@ class _Session:
     def write_scorer(self, scorer: Scorer) -> None:
         """The chosen policy, a scorer."""
         summary = self._summary("Evolution", scorer.seed, scorer.decisions)
-        passport = self._passport("Learned", candidates.LAYOUT, candidates.FEATURES, summary, scorer.base)
+        passport = self._passport("Learned", candidates.LAYOUT, candidates.FEATURES, summary, scorer.base.tolist())
         write_artifact(self.folder / POLICY, passport, scorer.tensors())
 
     def write_network(self, name: str, network: TrainedNetwork) -> None:
@@ -195,10 +196,10 @@ class _Session:
     def _passport(
         self,
         kind: Literal["Learned", "Paper"],
-        layout: Literal["candidate/1", "paper/1"],
+        layout: Literal["candidate/2", "paper/1"],
         features: tuple[str, ...],
         summary: TrainingSummary,
-        base: Sequence[float] | Float = (),
+        base: Sequence[Sequence[float]] = ((), ()),
     ) -> Passport:
         scenario = self.ground.scenario
         return Passport(
@@ -213,7 +214,8 @@ class _Session:
             seeds=self.settings.seeds,
             versions=_versions(),
             weights_sha256=UNSIGNED,
-            base_parameters=tuple(float(each) for each in base),
+            base_parameters=tuple(base[0]),
+            guessed_base_parameters=tuple(base[1]),
             tuned_rules=self.rivals.rules,
             training=summary,
         )

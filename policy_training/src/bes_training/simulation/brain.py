@@ -11,7 +11,7 @@ from bes_router.policy.layout import Catalogue, Decision, LoadView, RoutingReque
 from bes_router.policy.paper import dense, observe_paper
 from bes_router.policy.reward import eligible
 from bes_router.policy.rules import choose_by_rule
-from bes_router.policy.scorer import add_learned, best_of
+from bes_router.policy.scorer import add_learned, best_of, mix
 
 Array = Any  # numpy arrays; numba types them
 
@@ -24,11 +24,12 @@ class Brain(NamedTuple):
     kind: int
     placement: int  # of a rule
     pruned: int  # of a scorer: 1 = a few candidates per model, 0 = every engine
-    parameters: Array  # of the rule, or of the scorer's base rule
-    linear: Array  # [WIDTH]
+    parameters: Array  # of the rule, or (mixed for a decision) of the scorer's base rule
+    linear: Array  # [WIDTH], mixed likewise
     hidden: Array  # [WIDTH * H], by features
     bias: Array  # [H]
-    out: Array  # [H]
+    out: Array  # [H], mixed likewise
+    ends: tuple[Array, Array, Array]  # of parameters, linear and out: where the load is known, then where it is guessed
     layers: tuple[
         Array, Array, Array, Array, Array, Array
     ]  # the paper's network: weights [in * out], bias, three times
@@ -44,6 +45,9 @@ class Brain(NamedTuple):
 
 def choose_learned(catalogue: Catalogue, view: LoadView, request: RoutingRequest, now: float, brain: Brain) -> Decision:
     """The best candidate under base rule and scorer."""
+    mix(brain.ends[0], view.guessed, brain.parameters)
+    mix(brain.ends[1], view.guessed, brain.linear)
+    mix(brain.ends[2], view.guessed, brain.out)
     count = observe(
         catalogue,
         view,

@@ -80,16 +80,17 @@ def check_parameters(catalogue: Catalogue, kind: int, parameters: Float) -> None
 
 
 def check_scorer(base: Float, linear: Float, hidden: Float, bias: Float, out: Float) -> None:
-    """Base parameters [16], linear [WIDTH], hidden [H * WIDTH], bias [H], out [H]."""
-    units = out.size
-    for name, array, size in (
-        ("base parameters", base, candidates.BASE_PARAMETERS),
-        ("linear", linear, candidates.WIDTH),
-        ("hidden", hidden, units * candidates.WIDTH),
-        ("bias", bias, units),
+    """Base parameters [2, 15], linear [2, WIDTH], hidden [H * WIDTH], bias [H], out [2, H]."""
+    units = bias.size
+    for name, array, shape in (
+        ("base parameters", base, (2, candidates.BASE_PARAMETERS)),
+        ("linear", linear, (2, candidates.WIDTH)),
+        ("hidden", hidden, (units * candidates.WIDTH,)),
+        ("bias", bias, (units,)),
+        ("out", out, (2, units)),
     ):
-        if array.shape != (size,):
-            raise ValueError(f"the scorer's {name} have shape {array.shape}, expected ({size},)")
+        if array.shape != shape:
+            raise ValueError(f"the scorer's {name} have shape {array.shape}, expected {shape}")
 
 
 def check_network(catalogue: Catalogue, layers: tuple[Float, ...]) -> None:

@@ -158,11 +158,18 @@ def rule_brain(catalogue: Catalogue, kind: int, placement: int, parameters: Floa
 
 
 def learned_brain(catalogue: Catalogue, base: Float, linear: Float, hidden: Float, bias: Float, out: Float) -> Brain:
-    """A scorer as a brain: base rule [16], linear [WIDTH], hidden [H * WIDTH], bias [H], out [H]."""
+    """A scorer as a brain: base rule [2, 15], linear [2, WIDTH], hidden [H * WIDTH], bias [H], out [2, H]."""
     checks.check_scorer(base, linear, hidden, bias, out)
-    by_feature = np.ascontiguousarray(hidden.reshape(len(out), candidates.WIDTH).T).ravel()
-    brain = _brain(catalogue, LEARNED, base)
-    return brain._replace(linear=linear, hidden=by_feature, bias=bias, out=out, units=np.zeros(len(out)))
+    by_feature = np.ascontiguousarray(hidden.reshape(len(bias), candidates.WIDTH).T).ravel()
+    brain = _brain(catalogue, LEARNED, base[0].copy())
+    return brain._replace(
+        linear=linear[0].copy(),
+        hidden=by_feature,
+        bias=bias,
+        out=out[0].copy(),
+        ends=(base.ravel(), linear.ravel(), out.ravel()),
+        units=np.zeros(len(bias)),
+    )
 
 
 def paper_brain(catalogue: Catalogue, layers: tuple[Float, Float, Float, Float, Float, Float]) -> Brain:
@@ -190,6 +197,7 @@ def _brain(catalogue: Catalogue, kind: int, parameters: Float) -> Brain:
         hidden=none,
         bias=none,
         out=none,
+        ends=(none, none, none),
         layers=(none, none, none, none, none, none),
         engines=np.zeros(rows, dtype=np.int64),
         scores=np.zeros(rows),

@@ -35,22 +35,28 @@ OWN_BURST_UNITS = 0.5
 
 
 def training_workload(
-    rng: np.random.Generator, setting: Setting, *, max_requests: int = MAX_REQUESTS, max_routers: int = MAX_ROUTERS
+    rng: np.random.Generator,
+    setting: Setting,
+    *,
+    max_requests: int = MAX_REQUESTS,
+    min_routers: int = 1,
+    max_routers: int = MAX_ROUTERS,
 ) -> Workload:
     """One random workload of about ``max_requests`` requests (fewer at low load: at most 60 units of time).
 
     Above 8x base it lasts as long as at 8x, with more requests. Half of them have a mean of 0.5-4x base, half of 4-25x
     (log-uniform; walks have these as bounds, the second half 0.5-25x). Laws: walks 30 %, Markov-modulated bursts 20 %,
     Poisson 15 %, Gamma with CV 1.5-6 15 %, recorded traffic 20 %. Task mixes: uniform, random shares, shifts of 90/10
-    and 95/5, equally often. Half have constant lengths, half a CV up to 0.5. Routers: 1 to ``max_routers`` with random
-    shares, in a quarter of the traces changing ones, in a quarter one of them has the bursts to itself.
+    and 95/5, equally often. Half have constant lengths, half a CV up to 0.5. Routers: ``min_routers`` to
+    ``max_routers`` with random shares, in a quarter of the traces changing ones, in a quarter one of them has the
+    bursts to itself.
     """
     low = bool(rng.random() < 0.5)
     law = _LAWS[int(np.searchsorted(_LAW_BOUNDS, rng.random(), side="right"))]
     time, duration = law(rng, setting, low, max_requests)
     mix = _mix(rng, setting, duration)
     length_cv = rng.uniform(0.0, 0.5) if rng.random() < 0.5 else 0.0
-    routers = _routers(rng, setting, time, duration, int(rng.integers(1, max_routers + 1)))
+    routers = _routers(rng, setting, time, duration, int(rng.integers(min_routers, max_routers + 1)))
     name = f"train.{law.__name__.strip('_')}/{'low' if low else 'high'}"
     workload = assemble(rng, name, time, duration, setting, mix, routers=routers, length_cv=length_cv)
     return workload.head(round(max_requests * HIGH_LOAD[1] / SHORTEST_LOAD))

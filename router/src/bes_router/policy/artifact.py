@@ -78,7 +78,8 @@ def _check(source: str, passport: Passport) -> None:
     if passport.kind == "Learned":
         if passport.feature_names != candidates.FEATURES:
             raise ArtifactMisfitError(f"{source}: features are not {candidates.LAYOUT}'s; train again")
-        if len(passport.base_parameters) != candidates.BASE_PARAMETERS:
-            raise ArtifactMisfitError(f"{source}: base_parameters must be {candidates.BASE_PARAMETERS} numbers")
+        for name in ("base_parameters", "guessed_base_parameters"):
+            if len(getattr(passport, name)) != candidates.BASE_PARAMETERS:
+                raise ArtifactMisfitError(f"{source}: {name} must be {candidates.BASE_PARAMETERS} numbers")
     elif len(passport.feature_names) != len(passport.tasks) + len(passport.models) + 1:
         raise ArtifactMisfitError(f"{source}: layout {paper.LAYOUT} has tasks + models + 1 features")

@@ -3,8 +3,9 @@
 Per engine: in flight = own + w * (snapshot - own at the snapshot's instant) + (1 - w) * (1/share - 1) * usual, with
 w = exp(-age / 0.3 s), each engine's figure with its own age, and usual = share * own there + (1 - share) * mean own at
 that model: the larger a router's share, the more its own distribution over engines says. Own sends and finishes count
-at once; the others' part is computed anew at most every 20 ms. Loaded plainly by the router and compiled by the
-simulator.
+at once; the others' part is computed anew at most every 20 ms. How much of the view is guessed is part of it: the
+others' share of the traffic, as far as figures are not fresh (the mean of 1 - w over ready engines). Loaded plainly by
+the router and compiled by the simulator.
 
 The share of the traffic that is this router's is its part of the requests that everybody finished. They are counted in
 rounds, in which every engine's figure was renewed: an engine alone says little, since routers prefer some. Earlier
@@ -32,7 +33,8 @@ LONG_AGO = -1e9
 RATE_FAST, RATE_SLOW, RATE_AT, SHARE, SNAPSHOT_AT, REFRESHED_AT, TOTAL = range(7)
 OWN_COUNTED, ALL_COUNTED = range(7, 9)  # requests of earlier rounds that the share was learned from
 OWN_ROUND, ALL_ROUND, ROUND_FROM = range(9, 12)  # requests of this round, the newest figure's instant when it began
-SCALARS = 12
+GUESSED = 12
+SCALARS = 13
 
 
 class Tracker(NamedTuple):
@@ -200,6 +202,8 @@ def refresh(catalogue: Catalogue, tracker: Tracker, now: float) -> None:
     scalars[REFRESHED_AT] = now
     share = scalars[SHARE]
     unseen = 1.0 / share - 1.0
+    old = 0.0
+    ready = 0
     for gpu in range(len(tracker.gpu_load)):
         tracker.gpu_load[gpu] = 0.0
         tracker.gpu_busy[gpu] = 0.0
@@ -220,7 +224,10 @@ def refresh(catalogue: Catalogue, tracker: Tracker, now: float) -> None:
             tracker.gpu_busy[gpu] += min(1.0, load)
             if tracker.ready[engine]:
                 total += load
+                old += 1.0 - fresh
+                ready += 1
         tracker.model_load[model] = total
+    scalars[GUESSED] = (1.0 - share) * old / ready if ready > 0 else 0.0
 
 
 def view_of(tracker: Tracker, now: float) -> LoadView:
@@ -240,4 +247,5 @@ def view_of(tracker: Tracker, now: float) -> LoadView:
         tracker.last_engine,
         decayed_rate(scalars[RATE_FAST], gap, FAST_SECONDS) / share,
         decayed_rate(scalars[RATE_SLOW], gap, SLOW_SECONDS) / share,
+        scalars[GUESSED],
     )

@@ -1,6 +1,6 @@
 """Candidates (model x GPU) of a decision: which few are looked at, what is observed of each, and their base score.
 
-Layout `candidate/1`. The same weights score every candidate, so nothing here depends on how many models or GPUs there
+Layout `candidate/2`. The same weights score every candidate, so nothing here depends on how many models or GPUs there
 are: everything is relative (to the deadline, the best model, the middle model's work, the mean GPU). Loaded plainly by
 the router and compiled by the simulator.
 """
@@ -13,7 +13,7 @@ from bes_router.policy.formula import finish_at, finish_terms
 from bes_router.policy.layout import Catalogue, Floats, LoadView, MutableFloats, MutableInts, RoutingRequest
 from bes_router.policy.reward import eligible
 
-LAYOUT: Final = "candidate/1"
+LAYOUT: Final = "candidate/2"
 FEATURES = (
     "quality",
     "quality_less_best",

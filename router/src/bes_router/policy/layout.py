@@ -87,6 +87,7 @@ class LoadView(NamedTuple):
     last_engine: Ints  # [M] the engine of that model that was last sent to
     rate_fast: float  # requests per second at the whole service, averaged over 0.5 s
     rate_slow: float  # ... over 2 s
+    guessed: float  # 0..1: how much of the load is guessed, because figures are old and others send too
 
 
 class RoutingRequest(NamedTuple):

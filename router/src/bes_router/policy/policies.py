@@ -54,14 +54,21 @@ class LearnedPolicy:
         self.name = "Learned"
         self._catalogue = catalogue
         rows = candidates.capacity(catalogue)
-        self._base = list(artifact.passport.base_parameters)
         self._engines = [0] * rows
         self._scores = array("d", bytes(8 * rows))
         self._base_scores = np.frombuffer(self._scores, dtype=np.float64)
         self._features = array("d", bytes(8 * rows * candidates.WIDTH))
         self._matrix = np.frombuffer(self._features, dtype=np.float64).reshape(rows, candidates.WIDTH)
         weights = artifact.tensors
-        self._linear, self._out = weights["linear"], weights["out"]
+        passport = artifact.passport
+        base = np.array([passport.base_parameters, passport.guessed_base_parameters])
+        self._known, guessed = np.concatenate([base, weights["linear"], weights["out"]], axis=1)
+        self._change = guessed - self._known
+        self._mixed = self._known.copy()  # as `scorer.mix`, in one go
+        ends = np.cumsum([candidates.BASE_PARAMETERS, candidates.WIDTH])
+        self._base_mixed, self._linear, self._out = np.split(self._mixed, ends)
+        self._base: list[float] = self._base_mixed.tolist()
+        self._guessed = 0.0
         self._hidden, self._bias = np.ascontiguousarray(weights["hidden"].T), weights["bias"]
         units = len(self._out)
         self._z = np.empty((rows, units))
@@ -87,9 +94,17 @@ class LearnedPolicy:
         return list(best.values())
 
     def _observe(self, request: RoutingRequest, view: LoadView, now: float) -> int:
+        if view.guessed != self._guessed:
+            self._mix(view.guessed)
         return candidates.observe(
             self._catalogue, view, request, now, self._base, 1, self._engines, self._scores, self._features
         )
+
+    def _mix(self, guessed: float) -> None:
+        self._guessed = guessed
+        np.multiply(self._change, guessed, out=self._mixed)
+        self._mixed += self._known
+        self._base = self._base_mixed.tolist()
 
     def scores(self, count: int) -> NDArray[np.float64]:
         """Scores of the ``count`` candidates last observed."""

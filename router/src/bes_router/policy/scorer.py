@@ -2,6 +2,9 @@
 
 ``score = base + linear . x + out . softsign(hidden x + bias)``. All-zero linear and out weights reproduce the base rule
 exactly. This plain form is what the simulator compiles; the router computes the same with numpy (`policies.py`).
+
+Base rule, linear and out weights come twice: for a load that is known and for one that is guessed. A decision takes
+what lies between them, by how much of its view is guessed (`LoadView.guessed`).
 """
 
 from bes_router.policy.candidates import WIDTH
@@ -38,6 +41,13 @@ def add_learned(
         for unit in range(size):
             total += out[unit] * units[unit] / (1.0 + abs(units[unit]))
         scores[row] += total
+
+
+def mix(ends: Floats, guessed: float, mixed: MutableFloats) -> None:
+    """Write what lies between the first half of ``ends`` (load known) and the second (load guessed)."""
+    size = len(mixed)
+    for index in range(size):
+        mixed[index] = ends[index] + guessed * (ends[size + index] - ends[index])
 
 
 def best_of(scores: Floats, count: int) -> int:
