@@ -88,7 +88,7 @@ def _stalled(seen: Seen) -> Verdict:
     for key, deployment in _deployments(seen):
         stuck = rollout_of(deployment).stuck
         if stuck is not None:
-            message = f"{_said(seen, key)}: {stuck}; look at its pods (kubectl describe)"
+            message = f"{_said(seen, key)}: {stuck.rstrip('.')}; look at its pods (kubectl describe)"
             return Verdict(_TRUE, Reason.PROGRESS_DEADLINE_EXCEEDED, message)
     return Verdict(_FALSE, Reason.NOT_STALLED, "nothing waits for a person")
 

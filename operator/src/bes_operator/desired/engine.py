@@ -28,6 +28,7 @@ def engine_service(request: Desired, model: Model) -> Manifest:
     service = request.service.name
     return child(request, "Service", engine_name(service, model.name), Component.ENGINE, model.name) | {
         "spec": {
+            "type": "ClusterIP",  # stated, so that an edit heals: only the routers' Service is for others to expose
             "selector": dict(selector(service, Component.ENGINE, model.name)),
             "ports": [{"name": HTTP, "port": SERVICE_PORT, "targetPort": HTTP, "protocol": "TCP"}],
         }
