@@ -354,6 +354,14 @@ def test_what_somebody_must_mend_is_said_before_what_only_takes_its_time(
     assert words in reconciling.message
 
 
+@pytest.mark.parametrize(("large", "words"), [(True, "others answer instead"), (False, "nothing can answer")])
+def test_others_answer_for_a_model_without_engines_only_where_there_are_any(large: bool, words: str) -> None:
+    observed = with_live()(dict([slice_of(SMALL, False), slice_of(LARGE, large)]))
+    reduced = status_of(observed).condition(REDUCED)
+    assert reduced is not None
+    assert reduced.message.endswith(words)
+
+
 def test_a_wanted_deployment_that_is_held_back_is_not_waited_for() -> None:
     held = replace(WANTED, steps=tuple(s for s in WANTED.steps if s.manifest["metadata"]["name"] != SMALL.name))
     observed = replace(rolled(SMALL, availableReplicas=1), wanted=held)

@@ -19,7 +19,7 @@ YOUNG_SECONDS = 60.0
 """A router that has just started need not know any figure yet."""
 FRESH_POLLS = 3
 """A router that has said nothing for so many polls is out of reach."""
-PAUSED = "nothing is applied while the annotation besteffort.dev/paused is there: remove it"
+PAUSED = "nothing is applied while the annotation besteffort.dev/paused is true: remove it"
 SCRAPE = (
     "check that it scrapes the pods with label besteffort.dev/component=engine at their port http, and gives their "
     "series the label pod"
@@ -192,7 +192,8 @@ def _quality_reduced(seen: Seen) -> Verdict:
     names = [model.name for model in seen.service.spec.models]
     down = [name for name in names if not ready_addresses(seen.live, engine_name(seen.name, name))]
     if down:
-        return Verdict(_TRUE, Reason.MODEL_DOWN, f"no engine is ready of {', '.join(down)}: others answer instead")
+        meanwhile = "others answer instead" if len(down) < len(names) else "nothing can answer"
+        return Verdict(_TRUE, Reason.MODEL_DOWN, f"no engine is ready of {', '.join(down)}: {meanwhile}")
     for name, status in fresh_routers(seen):
         if status.policy.fallback and status.policy.digest is None and status.policy.reason not in {None, "absent"}:
             return Verdict(

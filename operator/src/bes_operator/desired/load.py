@@ -95,7 +95,7 @@ def _not_allowed(origin: str, settings: OperatorSettings) -> str:
     allowed = ", ".join(settings.prometheus_origins) or "none"
     return (
         f"{origin} may not be asked: name an allowed Prometheus in spec.load.prometheus.url (allowed: {allowed}), or "
-        f"add this one to the operator's prometheus_origins; {MEANWHILE}"
+        f"add this one to the operator's prometheus_origins (the chart's prometheusOrigins); {MEANWHILE}"
     )
 
 
