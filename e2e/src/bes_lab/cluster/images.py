@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from bes_api.command import exit_code_of
@@ -26,7 +27,8 @@ from bes_lab.errors import ClusterError
 SUITE = "bookworm"
 BASE_PACKAGES = ("python3", "python3-pip", "python3-venv", "ca-certificates")
 BASE = "localhost/best-effort-serving-base"
-TAG = "dev"
+RELEASE = version("best-effort-serving")
+"""The images' tag: what the chart of this checkout asks for."""
 _NOBODY = 65532
 _UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt/archives", "var/lib/apt/lists")
 _MOUNTED = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
@@ -49,7 +51,7 @@ class Image:
     @property
     def name(self) -> str:
         """Its full reference on a cluster of ours."""
-        return f"localhost/best-effort-serving-{self.room}:{TAG}"
+        return f"localhost/best-effort-serving-{self.room}:{RELEASE}"
 
     def inputs(self, root: Path) -> Iterator[Path]:
         """Every file that its Dockerfile copies, and the Dockerfile."""
@@ -63,7 +65,7 @@ class Image:
 
     def digest(self, root: Path, base: str) -> str:
         """What it is built from, as a short name."""
-        content = hashlib.sha256(base.encode())
+        content = hashlib.sha256(f"{base}\0{self.name}".encode())
         for path in self.inputs(root):
             content.update(f"\0{path.relative_to(root)}\0".encode() + path.read_bytes())
         return content.hexdigest()[:16]
@@ -80,7 +82,7 @@ IMAGES: Mapping[str, Image] = {
 }
 
 
-PROMETHEUS = f"localhost/best-effort-serving-prometheus:{TAG}"
+PROMETHEUS = "localhost/best-effort-serving-prometheus:dev"
 """For tests on clusters without one. Debian's is built without Kubernetes' discovery: `make kubernetes` builds this."""
 _ROOMS = (*IMAGES, "prometheus")
 

@@ -13,7 +13,7 @@ from bes_api.scenario import Scenario
 from bes_api.scenario_of import scenario_of
 from bes_lab.cluster import devices
 from bes_lab.cluster.checkout import checkout
-from bes_lab.cluster.images import IMAGES, PROMETHEUS, TAG, the_builder
+from bes_lab.cluster.images import IMAGES, PROMETHEUS, the_builder
 from bes_lab.cluster.kind import Kind
 from bes_lab.cluster.native import Native
 from bes_lab.errors import ClusterError
@@ -56,7 +56,6 @@ class Installation:
         repository, _, tag = PROMETHEUS.rpartition(":")
         values = {
             "images.registry": "localhost",
-            **{f"images.{room}.tag": TAG for room in IMAGES},
             "prometheus.image.repository": repository,
             "prometheus.image.tag": tag,
         }
