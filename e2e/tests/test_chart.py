@@ -31,6 +31,7 @@ from helm_chart import (
     template,
 )
 
+from bes_api.service.pod import written
 from bes_operator.settings import OperatorSettings
 from bes_operator.settings_sources import FILE_VARIABLE
 
@@ -151,9 +152,20 @@ def test_pods_that_ask_the_api_server_have_a_token_and_no_other_pod_has() -> Non
 
 
 def test_the_operator_reads_the_settings_that_the_chart_writes() -> None:
+    place = {
+        "nodeSelector": {"pool": "batch"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists", "tolerationSeconds": 60}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}},
+        "priorityClassName": "batch",
+    }
     values = {
         "images": {"registry": "registry.test/best-effort", "router": {"tag": "7"}, "pullSecrets": ["mirror"]},
-        "settings": {"max_trainings": 4, "leadership": {"duration_seconds": 30.0}, "backoff": {"cap_seconds": 5}},
+        "settings": {
+            "max_trainings": 4,
+            "leadership": {"duration_seconds": 30.0},
+            "backoff": {"cap_seconds": 5},
+            "training_pod": place,
+        },
         "prometheusOrigins": ["http://elsewhere.test:9090"],
         "watchNamespaces": ["team-a"],
     }
@@ -164,6 +176,7 @@ def test_the_operator_reads_the_settings_that_the_chart_writes() -> None:
     assert settings.images.pull_secrets == ("mirror",)
     assert settings.max_trainings == 4
     assert settings.backoff.cap_seconds == 5
+    assert written(settings.training_pod) == place
     assert (settings.leadership.duration_seconds, settings.leadership.lease) == (30, "best-effort-serving")
     assert settings.prometheus_origins == ("http://elsewhere.test:9090",)
     assert settings.default_prometheus_url is None
@@ -269,6 +282,9 @@ def test_names_stay_short_enough_for_any_release(release: str) -> None:
         ({"prometheus": {"scrapeSeconds": 0}}, "/prometheus/scrapeSeconds"),
         ({"operator": {"resources": {"limits": {"memory": "lots"}}}}, "/operator/resources/limits/memory"),
         ({"settings": {"max_trainings": 0}}, "/settings/max_trainings"),
+        ({"settings": {"training_pod": {"nodeSelector": ["pool"]}}}, "/settings/training_pod/nodeSelector"),
+        ({"settings": {"training_pod": {"tolerations": [{"effect": "Never"}]}}}, "/tolerations/0/effect"),
+        ({"settings": {"training_pod": {"env": []}}}, "env"),
         ({"settings": {"leadership": {"lease": "mine"}}}, "lease"),
         ({"settings": {"namespace": "elsewhere"}}, "namespace"),
         ({"settings": {"typo": 1}}, "typo"),

@@ -56,11 +56,11 @@ def test_a_setting_that_the_operator_no_longer_has_is_noticed(monkeypatch: pytes
 def test_values_are_the_defaults_of_their_schema() -> None:
     schema = json.loads((ROOT / chart.SCHEMA).read_text())
     values = yaml.safe_load((ROOT / chart.VALUES).read_text())
-    for path, default, _ in chart._leaves(schema, ""):
+    for path, part in chart._leaves(schema, ""):
         found = values
         for name in path.split("."):
             found = found[name]
-        assert found == default, path
+        assert found == part["default"], path
 
 
 def test_every_rule_of_the_operator_has_its_reason() -> None:
@@ -69,3 +69,14 @@ def test_every_rule_of_the_operator_has_its_reason() -> None:
     begin = template.index("bes.operatorRules")
     assert len(rows) == template[begin : template.index("{{- end }}", begin)].count("- apiGroups")
     assert all(len(row.split("|")[3].strip()) > len("Training") - 1 for row in rows)
+
+
+def test_the_page_says_what_a_value_may_be() -> None:
+    page = (ROOT / chart.PAGE).read_text()
+    cells = {cell[1].strip(" `"): cell[2].strip() for row in page.splitlines() if len(cell := row.split("|")) == 6}
+    assert cells["settings.log_format"] == "`json`, `plain`"
+    assert cells["settings.status_hysteresis"] == "number 0..1"
+    assert cells["settings.shadow_seconds"] == "number above 0 or `null`"
+    assert cells["settings.max_trainings"] == "whole number from 1"
+    assert "`tolerations`" in cells["settings.training_pod"]
+    assert cells["prometheus.storage"] == "text or whole number"

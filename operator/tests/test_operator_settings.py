@@ -1,10 +1,12 @@
 import argparse
+import json
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from bes_api.errors import ConfigurationError
+from bes_api.service.pod import written
 from bes_operator.settings import Images, Leadership, OperatorSettings
 from bes_operator.settings_sources import FILE_VARIABLE, configure, settings_from
 
@@ -41,6 +43,22 @@ def test_flags_win_over_variables_and_variables_over_the_file(tmp_path: Path, mo
     assert (settings.workers, settings.watch_namespaces) == (9, ("a", "b"))
 
 
+def test_where_training_pods_run_is_written_as_in_a_pod_in_flag_variable_and_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(FILE + "training_pod: {nodeSelector: {pool: batch}, tolerations: [{key: dedicated}]}\n")
+    assert written(told("--settings-file", str(file)).training_pod) == {
+        "nodeSelector": {"pool": "batch"},
+        "tolerations": [{"key": "dedicated"}],
+    }
+    flags = ["--training-pod.priorityClassName", "low", "--training-pod.tolerations", '{"operator": "Exists"}']
+    place = {"priorityClassName": "low", "tolerations": [{"operator": "Exists"}]}
+    assert written(told(*FLAGS, *flags).training_pod) == place
+    monkeypatch.setenv("BES_OPERATOR_TRAINING_POD", json.dumps(place))
+    assert written(told(*FLAGS).training_pod) == place
+
+
 def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BES_OPERATOR_DEFAULT_PROMETHEUS_URL", "")
     assert told(*FLAGS).default_prometheus_url is None
@@ -58,6 +76,7 @@ def test_the_default_prometheus_may_be_asked_without_being_listed() -> None:
         ([*FLAGS, "--workers", "0"], "BES_OPERATOR_WORKERS"),
         ([*FLAGS, "--leadership.duration-seconds", "5"], "--leadership"),
         ([*FLAGS, "--default-prometheus-url", "prometheus"], "--default-prometheus-url"),
+        ([*FLAGS, "--training-pod.tolerations", '{"operator": "Exist"}'], "training_pod.tolerations.0.operator"),
         ([*FLAGS, "--settings-file", "/nowhere/settings.yaml"], "/nowhere/settings.yaml"),
     ],
 )

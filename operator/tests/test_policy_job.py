@@ -6,6 +6,7 @@ import kubernetes_validate
 import pytest
 from policy_samples import NAMESPACE, World
 
+from bes_api.service.pod import PodPlace
 from bes_api.training_order import ORDER, TrainingOrder
 from bes_operator.labels import COMPONENT
 from bes_operator.policy.training_job import job_name, job_of, order_of
@@ -74,6 +75,33 @@ def test_a_training_takes_a_thread_for_each_core_that_it_was_given(resources: Re
     (container,) = job["spec"]["template"]["spec"]["containers"]
     threads = next(each for each in container["env"] if each["name"] == "THREADS")
     assert threads["valueFrom"]["resourceFieldRef"]["resource"] == counted
+
+
+def test_a_training_runs_where_the_settings_say_and_stays_restricted_and_found_by_its_labels() -> None:
+    place = {
+        "labels": {"team": "research", COMPONENT: "router"},
+        "annotations": {"sidecar.istio.io/inject": "false"},
+        "nodeSelector": {"pool": "training"},
+        "tolerations": [{"key": "dedicated", "operator": "Equal", "value": "training", "effect": "NoSchedule"}],
+        "affinity": {
+            "nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {
+                    "nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}]
+                }
+            }
+        },
+        "priorityClassName": "batch",
+        "runtimeClassName": "plain",
+        "schedulerName": "volcano",
+    }
+    settings = WORLD.settings.model_copy(update={"training_pod": PodPlace.model_validate(place)})
+    job = job_of(World(settings=settings).seen(), WORLD.scenario.content_hash())
+    template, stated = job["spec"]["template"], {name: place[name] for name in place.keys() - {"labels", "annotations"}}
+    assert template["spec"] == POD | stated
+    own = JOB["spec"]["template"]["metadata"]["labels"]
+    assert template["metadata"] == {"labels": {"team": "research"} | own, "annotations": place["annotations"]}
+    for version in VERSIONS:
+        kubernetes_validate.validate(json.loads(json.dumps(job)), version, strict=True)
 
 
 def test_names_fit_also_behind_the_longest_service() -> None:

@@ -9,7 +9,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ SAID_BY_CHART = frozenset(
 )
 """Settings that follow from other values of the chart, or from its running in a pod."""
 LEADERSHIP_SAID_BY_CHART = frozenset({"lease", "identity"})
+MOST_MEMBERS = 8
+"""Of a map, in a cell of a table; one with more has a table of its own."""
 
 
 def settings_schema() -> tuple[dict[str, Any], dict[str, Any]]:
@@ -66,16 +68,25 @@ def _leave_out(schema: dict[str, Any], names: frozenset[str]) -> None:
 
 
 def _plain(node: Any) -> Any:
-    """Without titles, which repeat names, and without `required`: every setting that is left has a default."""
+    """Without titles, which repeat names, and without `required`: every setting that is left has a default.
+
+    Members of a default that are null are left out too: nothing is stated, as in Kubernetes.
+    """
     if isinstance(node, list):
         return [_plain(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {
-        key: {name: _plain(part) for name, part in value.items()} if key == "properties" else _plain(value)
-        for key, value in node.items()
-        if not (key == "title" and isinstance(value, str)) and key != "required"
-    }
+    return {key: _plain_member(key, value) for key, value in node.items() if not _is_noise(key, value)}
+
+
+def _is_noise(key: str, value: Any) -> bool:
+    return (key == "title" and isinstance(value, str)) or key == "required" or key.startswith("x-kubernetes-")
+
+
+def _plain_member(key: str, value: Any) -> Any:
+    if key == "default" and isinstance(value, dict):
+        return {name: stated for name, stated in value.items() if stated is not None}
+    return {name: _plain(part) for name, part in value.items()} if key == "properties" else _plain(value)
 
 
 def with_settings(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,16 +117,15 @@ def _values(properties: Mapping[str, Any], indent: str) -> Iterator[str]:
 
 def values_table(schema: Mapping[str, Any]) -> str:
     """The page's table of values."""
-    rows = [f"| `{path}` | `{json.dumps(default)}` | {text} |\n" for path, default, text in _leaves(schema, "")]
-    return "| Value | Default | What it is |\n|---|---|---|\n" + "".join(rows)
+    return _table(_leaves(schema, ""), schema["$defs"])
 
 
-def _leaves(schema: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, str]]:
+def _leaves(schema: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, part in schema["properties"].items():
         path = f"{prefix}{name}"
         if "default" in part:
             if name != "global":
-                yield path, part["default"], part["description"]
+                yield path, part
         else:
             yield from _leaves(part, f"{path}.")
 
@@ -123,15 +133,46 @@ def _leaves(schema: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any, 
 def settings_table(schema: Mapping[str, Any]) -> str:
     """The page's table of the operator's settings."""
     settings = schema["properties"]["settings"]["properties"]
-    rows = [
-        f"| `settings.{name}` | `{json.dumps(part.get('default'))}` | {_line(part)} |\n"
-        for name, part in settings.items()
-    ]
-    return "| Value | Default | What it is |\n|---|---|---|\n" + "".join(rows)
+    return _table(((f"settings.{name}", part) for name, part in settings.items()), schema["$defs"])
+
+
+def _table(rows: Iterable[tuple[str, Mapping[str, Any]]], definitions: Mapping[str, Any]) -> str:
+    lines = (
+        f"| `{path}` | {allowed(part, definitions)} | `{json.dumps(part['default'])}` | {_line(part)} |\n"
+        for path, part in rows
+    )
+    return "| Value | Allowed | Default | What it is |\n|---|---|---|---|\n" + "".join(lines)
 
 
 def _line(part: Mapping[str, Any]) -> str:
     return str(part["description"]).replace("\n", " ")
+
+
+def allowed(part: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:
+    """What a value may be, for a page: words where few are known, members of a map, the range of a number."""
+    if "$ref" in part:
+        part = definitions[part["$ref"].rpartition("/")[2]]
+    if "anyOf" in part:
+        return " or ".join(allowed(each, definitions) for each in part["anyOf"])
+    if "enum" in part:
+        return ", ".join(f"`{word}`" for word in part["enum"])
+    kind = part["type"]
+    if isinstance(kind, list):
+        return " or ".join(allowed({**part, "type": each}, definitions) for each in kind)
+    if kind in {"number", "integer"}:
+        return f"{'number' if kind == 'number' else 'whole number'} {_range(part)}".rstrip()
+    if kind == "object" and 0 < len(part.get("properties", ())) <= MOST_MEMBERS:
+        return "map of " + ", ".join(f"`{name}`" for name in part["properties"])
+    words = {"array": "list", "boolean": "`true`, `false`", "null": "`null`", "object": "map", "string": "text"}
+    return words[kind]
+
+
+def _range(part: Mapping[str, Any]) -> str:
+    if "exclusiveMinimum" in part:
+        return f"above {part['exclusiveMinimum']}"
+    if "minimum" in part and "maximum" in part:
+        return f"{part['minimum']}..{part['maximum']}"
+    return f"from {part['minimum']}" if "minimum" in part else ""
 
 
 def rights_table(template: str) -> str:

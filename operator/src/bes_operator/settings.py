@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from bes_api.origins import Origin, PrometheusURL, origin_of
+from bes_api.service.pod import PodPlace
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Text = Annotated[str, Field(min_length=1)]
@@ -89,6 +90,8 @@ class OperatorSettings(_Part):
     """Of each router pod."""
     training_resources: Resources = Resources(requests={"cpu": "1", "memory": "1Gi"}, limits={"memory": "4Gi"})
     """Of each training pod."""
+    training_pod: PodPlace = PodPlace()
+    """Where training pods run, as Kubernetes writes it; of Jobs that are made from then on."""
     max_trainings: Annotated[int, Field(ge=1)] = 2
     """Training Jobs at once, over all services; the others wait."""
     training_deadline_seconds: Seconds = 86_400.0

@@ -1,7 +1,7 @@
 """How pods are shaped: a closed list of Kubernetes' own fields, in Kubernetes' own forms.
 
 ``affinity`` alone is taken as it is: its form is four levels deep, grows with releases, and would stand in the resource
-three times; the API server checks every field of it when the Deployment is applied, and status says what it refused.
+three times; the API server checks every field of it when Deployment or Job is applied, and status says what it refused.
 """
 
 from typing import Annotated, Any, Literal
@@ -217,8 +217,8 @@ class VolumeMount(Part):
     """Whether it is mounted read-only."""
 
 
-class Pod(Part):
-    """Shape of pods: Kubernetes' own fields."""
+class PodPlace(Part):
+    """Where pods may run and what is said on them: Kubernetes' own fields."""
 
     labels: Labels | None = None
     """Labels of the pod, beside the operator's."""
@@ -229,13 +229,18 @@ class Pod(Part):
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=16, json_schema_extra=ATOMIC)] | None = None
     """Taints that it tolerates."""
     affinity: Opaque | None = None
-    """Affinity as in a pod, checked by the API server when the Deployment is applied."""
+    """Affinity as in a pod, checked by the API server when Deployment or Job is applied."""
     priority_class_name: ObjectName | None = None
     """Its PriorityClass."""
     runtime_class_name: ObjectName | None = None
     """Its RuntimeClass."""
     scheduler_name: ObjectName | None = None
     """Its scheduler."""
+
+
+class Pod(PodPlace):
+    """Shape of pods: Kubernetes' own fields."""
+
     env: Annotated[tuple[Variable, ...], Field(max_length=32, json_schema_extra=BY_NAME)] | None = None
     """Environment of its container."""
     volumes: Annotated[tuple[Volume, ...], Field(max_length=16, json_schema_extra=BY_NAME)] | None = None

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bes_api.engines.facts import Probe
-from bes_api.service import Pod
-from bes_api.service.pod import EnginePod, written
+from bes_api.service.pod import EnginePod, PodPlace, written
 from bes_operator.settings import Images
 
 HTTP = "http"
@@ -59,8 +58,8 @@ def folder(name: str, source: Mapping[str, Any], path: str) -> tuple[dict[str, A
     return {"name": f"bes-{name}", **source}, {"name": f"bes-{name}", "mountPath": path, "readOnly": True}
 
 
-def shaped(template: Mapping[str, Any], shape: Pod | None) -> dict[str, Any]:
-    """A pod template with one container, shaped as the resource says.
+def shaped(template: Mapping[str, Any], shape: PodPlace | None) -> dict[str, Any]:
+    """A pod template with one container, shaped as the resource or the settings say.
 
     Labels of ours win, since Deployments and Services select by them; variables and mounts of the resource win.
     """

@@ -5,7 +5,7 @@ from typing import Any
 from bes_api.scenario import Scenario
 from bes_api.service import API_VERSION, KIND, Training
 from bes_api.training_order import ORDER, ArtifactPlace, TrainingOrder
-from bes_operator.desired.pods import RESTRICTED, RESTRICTED_POD, folder, own_image, pull_secrets
+from bes_operator.desired.pods import RESTRICTED, RESTRICTED_POD, folder, own_image, pull_secrets, shaped
 from bes_operator.labels import Component, child_labels
 from bes_operator.manifest import Manifest
 from bes_operator.names import training_name
@@ -98,6 +98,7 @@ def job_of(seen: PolicySeen, scenario_hash: str) -> Manifest:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [order_mount, *({"name": f"bes-{name}", "mountPath": path} for name, path in writable)],
     }
+    labels = dict(child_labels(service, Component.TRAINING))
     pod = {
         "restartPolicy": "OnFailure",
         "serviceAccountName": training_name(service),
@@ -119,10 +120,7 @@ def job_of(seen: PolicySeen, scenario_hash: str) -> Manifest:
             "completions": 1,
             "parallelism": 1,
             "activeDeadlineSeconds": int(settings.training_deadline_seconds),
-            "template": {
-                "metadata": {"labels": dict(child_labels(service, Component.TRAINING))},
-                "spec": pod,
-            },
+            "template": shaped({"metadata": {"labels": labels}, "spec": pod}, settings.training_pod),
         },
     }
 
