@@ -88,6 +88,14 @@ def test_a_training_that_was_stopped_between_stages_ends_in_the_same_weights(
     assert (resumed.policy / WEIGHTS).read_bytes() == (first.policy / WEIGHTS).read_bytes()
 
 
+def test_a_training_of_which_every_stage_is_known_plays_no_rule_again_to_search_by(
+    scenario: Scenario, first: whole.Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (first.policy / WEIGHTS).read_bytes()
+    monkeypatch.delattr(Opponents, "best_on")
+    assert (trained(scenario, first.policy.parent).policy / WEIGHTS).read_bytes() == before
+
+
 def test_the_time_of_a_training_is_that_of_all_its_runs(tmp_path: Path) -> None:
     with Journal(tmp_path, "x", iter([10.0, 13.0]).__next__).timed("first"):
         pass
@@ -141,7 +149,7 @@ def test_a_scorer_learns_to_guess_and_decides_as_before_what_it_knows(scenario: 
     parameters = base_parameters(base.start)
     zero = np.zeros((2, candidates.WIDTH))
     before = Scorer(1, alike(parameters), zero, np.zeros(0), np.zeros(0), np.zeros((2, 0)), 0.0, 0, ())
-    rivals = Opponents({}, (base.brain(base.start),), np.zeros((1, 1)), np.zeros((1, 1)), "", 0)
+    rivals = Opponents({}, (base.brain(base.start),), np.zeros((1, 1)), "", 0)
     with Watch(Console(file=StringIO()), 1) as watch:
         after = learn_to_guess(before, ground, rivals, settings, Journal(tmp_path, "x"), watch)
     assert after.decisions >= settings.evolution_decisions

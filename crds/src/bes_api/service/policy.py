@@ -79,7 +79,7 @@ class Training(Part):
     learner: Learner = Learner.AUTO
     """How it is found."""
     decisions: Decisions = 1_200_000
-    """Simulated decisions per seed."""
+    """Decisions that each seed of the DQN trains on; searches (rules, scorers) simulate 32 for each."""
     seeds: Annotated[int, Field(strict=True, ge=1, le=16)] = 3
     """Trainings from different beginnings, of which the best is kept."""
     revision: Revision = 1

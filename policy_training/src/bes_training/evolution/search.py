@@ -1,15 +1,19 @@
 """One search by CMA-ES over a space: generations on few traces, validation that picks, progress and Ctrl-C."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import cma
 import numpy as np
 from numpy.typing import NDArray
 
 from bes_training.evolution.spaces import Space
 from bes_training.evolution.traces import Field
+
+with warnings.catch_warnings():  # cma says at its import that it could not plot without matplotlib; nobody asks it to
+    warnings.filterwarnings("ignore", message="Could not import matplotlib.pyplot", category=UserWarning)
+    import cma
 
 Float = NDArray[np.float64]
 REGRET = 3.0

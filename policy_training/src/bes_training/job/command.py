@@ -59,7 +59,7 @@ def train_and_deliver(arguments: argparse.Namespace, server: APIServer) -> str:
     prepare_folder("--work", arguments.work)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     settings = settings_of(order, max(1, arguments.threads))
-    console.print(f"scenario {order.scenario.content_hash()}: {order.learner}, {order.decisions:,} decisions")
+    console.print(f"scenario {order.scenario.content_hash()}")
     trained = train_into(order.scenario, settings, arguments.work, console)
     report = judge(order.scenario, [str(trained.policy)], terms_of(settings), console).report
     files = pack(trained.policy, report)

@@ -3,7 +3,9 @@
 What is kept of all seeds then learns to guess: its weights for a view that old figures leave to guesswork.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,12 +64,37 @@ class Scorer:
         return learned_brain(ground.catalogue, self.base, self.linear, self.hidden, self.bias, self.out)
 
 
+@dataclass(frozen=True)
+class Yardstick:
+    """What a search is measured by: traces, and the best rule's loss on each of them."""
+
+    training: Field
+    validation: Field
+    reference: tuple[Float, Float]
+
+
+def known(ground: Ground, rivals: Opponents) -> Yardstick:
+    """Where the load is known. Plays every rule on all training traces."""
+    return Yardstick(ground.training, ground.validation, (rivals.best_on(ground.training), rivals.best_on_validation))
+
+
+def guessed(ground: Ground, rivals: Opponents, settings: TrainingSettings) -> Yardstick:
+    """Where the load must be guessed. Plays every rule on all of its traces."""
+    training, validation = prepare_guessing(ground, settings)
+    return Yardstick(training, validation, (rivals.best_on(training), rivals.best_on(validation)))
+
+
 def evolve(
-    ground: Ground, rivals: Opponents, settings: TrainingSettings, seed: int, journal: Journal, watch: Watch
+    ground: Ground,
+    yardstick: Callable[[], Yardstick],
+    settings: TrainingSettings,
+    seed: int,
+    journal: Journal,
+    watch: Watch,
 ) -> Scorer:
-    """The scorer that one seed finds. Stages that the journal knows are taken from there."""
+    """The scorer that one seed finds. Stages that the journal knows are taken from there, without ``yardstick``."""
     total = settings.evolution_decisions
-    runner = _Runner(ground.training, ground.validation, rivals.reference, seed, journal, watch)
+    runner = _Runner(yardstick, seed, journal, watch)
     based = runner.run(base_space(ground.catalogue), SearchSettings(int(BASE_SHARE * total), seed))
     base = base_parameters(based.vector)
     lined = runner.run(linear_space(ground.catalogue, base), SearchSettings(int(LINEAR_SHARE * total), seed))
@@ -88,13 +115,11 @@ def learn_to_guess(
     scorer: Scorer, ground: Ground, rivals: Opponents, settings: TrainingSettings, journal: Journal, watch: Watch
 ) -> Scorer:
     """The same scorer with weights for a guessed load, the best of all seeds; a known load is decided as before."""
-    training, validation = prepare_guessing(ground, settings)
-    reference = rivals.best_on(training), rivals.best_on(validation)
-    training.decisions = 0
+    yardstick = cache(lambda: guessed(ground, rivals, settings))
     space = guessed_space(ground.catalogue, scorer.base[0], scorer.linear[0], scorer.hidden, scorer.bias, scorer.out[0])
     found = []
     for seed in settings.seeds:
-        runner = _Runner(training, validation, reference, seed, journal, watch)
+        runner = _Runner(yardstick, seed, journal, watch)
         found.append(runner.run(space, SearchSettings(settings.evolution_decisions, seed, traces_per_generation=12)))
     best = min(found, key=lambda each: each.validation_loss)
     base, linear, out = guessed_weights(best.vector)
@@ -109,9 +134,7 @@ def learn_to_guess(
 
 @dataclass(frozen=True)
 class _Runner:
-    training: Field
-    validation: Field
-    reference: tuple[Float, Float]
+    yardstick: Callable[[], Yardstick]
     seed: int
     journal: Journal
     watch: Watch
@@ -122,7 +145,8 @@ class _Runner:
         if done is not None:
             self.watch.skip(stage, settings.decisions)
             return done
+        by = self.yardstick()
         with self.journal.timed(stage), self.watch.stage(stage, settings.decisions) as report:
-            found = search(space, self.training, self.validation, settings, self.reference, report)
+            found = search(space, by.training, by.validation, settings, by.reference, report)
         self.journal.keep(stage, found)
         return found

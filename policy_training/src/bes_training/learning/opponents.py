@@ -26,19 +26,19 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Opponents:
-    """Tuned rules by name, what each loses on every trace, and who is the comparator (best on validation)."""
+    """Tuned rules by name, what each loses on validation, and who is the comparator (best there)."""
 
     rules: dict[str, TunedRule]
     brains: tuple[Brain, ...]
-    training: Float  # [rules, training traces]
     validation: Float  # [rules, validation traces]
     comparator: str
     decisions: int
 
     @property
-    def reference(self) -> tuple[Float, Float]:
-        """The best rule's loss on each training and each validation trace."""
-        return self.training.min(axis=0), self.validation.min(axis=0)
+    def best_on_validation(self) -> Float:
+        """The best rule's loss on each validation trace."""
+        best: Float = self.validation.min(axis=0)
+        return best
 
     def best_on(self, traces: Field) -> Float:
         """The best rule's loss on each of other traces."""
@@ -52,7 +52,6 @@ def tune_opponents(ground: Ground, settings: TrainingSettings, journal: Journal,
     found = [_tuned(space, ground, settings, journal, watch) for space in spaces]
     brains = [space.brain(each.vector) for space, each in zip(spaces, found, strict=True)]
     validation = ground.validation.losses(brains, range(len(ground.validation.traces)))
-    training = ground.training.losses(brains, range(len(ground.training.traces)))
     names = {code: Placement(name) for code, name in PLACEMENT_NAMES.items()}
     published = [_published(space.name, ground.scenario) for space in spaces]
     rules = {
@@ -60,7 +59,7 @@ def tune_opponents(ground: Ground, settings: TrainingSettings, journal: Journal,
         for name, brain in zip(published, brains, strict=True)
     }
     comparator = published[int(validation.mean(axis=1).argmin())]
-    return Opponents(rules, tuple(brains), training, validation, comparator, sum(each.decisions for each in found))
+    return Opponents(rules, tuple(brains), validation, comparator, sum(each.decisions for each in found))
 
 
 def _published(name: str, scenario: Scenario) -> str:

@@ -4,6 +4,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +20,7 @@ from bes_router.policy import candidates, paper
 from bes_router.policy.artifact import write_artifact
 from bes_router.policy.catalogue import catalogue_of
 from bes_training.evolution.search import objective
-from bes_training.learning.evolve import Scorer, evolve, learn_to_guess
+from bes_training.learning.evolve import Scorer, evolve, known, learn_to_guess
 from bes_training.learning.ground import Ground, prepare
 from bes_training.learning.journal import Journal
 from bes_training.learning.network import TrainedNetwork, train_network
@@ -85,6 +86,10 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     journal = Journal(folder, identity_of(scenario, settings), clock)
     ground = prepare(scenario, settings)
+    watch.say(
+        f"{settings.learner}, {settings.decisions:,} decisions of each seed; each search (rules, scorers) simulates "
+        f"{DECISIONS_PER_DQN_DECISION} for each of them: {settings.evolution_decisions:,}, fewer where it converges"
+    )
     watch.say(f"base rate {ground.base_rate:g}/s: what the largest model alone serves with 99 % in time")
     rivals = tune_opponents(ground, settings, journal, watch)
     watch.say(f"comparator: {rivals.comparator}, best of {len(rivals.rules)} rules on validation")
@@ -125,8 +130,9 @@ class _Session:
         if self.settings.learner is Learner.DQN:
             return []
         found = []
+        yardstick = cache(lambda: known(self.ground, self.rivals))
         for seed in self.settings.seeds:
-            scorer = evolve(self.ground, self.rivals, self.settings, seed, self.journal, self.watch)
+            scorer = evolve(self.ground, yardstick, self.settings, seed, self.journal, self.watch)
             losses = self._losses(scorer.brain(self.ground))
             self._note("Evolution", seed, losses, scorer.decisions, scorer.curve)
             found.append(scorer)
@@ -139,21 +145,17 @@ class _Session:
         found = []
         for seed in self.settings.seeds:
             stage = f"seed {seed}: DQN"
-            with self.journal.timed(stage), self.watch.stage(stage, self.settings.evolution_decisions) as report:
-                network = train_network(
-                    self.ground,
-                    self.settings,
-                    seed,
-                    self.folder / f"dqn-{seed}.checkpoint",
-                    lambda decisions, loss, report=report: report(DECISIONS_PER_DQN_DECISION * decisions, loss),  # type: ignore[misc]  # bound per seed
-                )
+            checkpoint = self.folder / f"dqn-{seed}.checkpoint"
+            decisions = self.settings.decisions
+            with self.journal.timed(stage), self.watch.stage(stage, decisions, DECISIONS_PER_DQN_DECISION) as report:
+                network = train_network(self.ground, self.settings, seed, checkpoint, report)
             self._note("DQN", seed, self._losses(network.brain(self.ground)), network.decisions, network.curve)
             found.append(network)
         return found
 
     def loss_of_network(self, network: TrainedNetwork) -> float:
         """Validation loss with the penalty, as the scorers are judged."""
-        return float(objective(self._losses(network.brain(self.ground)), self.rivals.reference[1])[0])
+        return float(objective(self._losses(network.brain(self.ground)), self.rivals.best_on_validation)[0])
 
     def write_scorer(self, scorer: Scorer) -> None:
         """The chosen policy, a scorer."""
@@ -174,7 +176,7 @@ class _Session:
     def _note(
         self, learner: str, seed: int, losses: Float, decisions: int, curve: tuple[tuple[int, float], ...]
     ) -> None:
-        penalised = float(objective(losses, self.rivals.reference[1])[0])
+        penalised = float(objective(losses, self.rivals.best_on_validation)[0])
         self.candidates.append(Candidate(learner, seed, penalised, 1.0 - float(losses.mean()), decisions, curve))
         gain = float(self.rivals.validation.mean(axis=1).min() - losses.mean())
         self.watch.say(

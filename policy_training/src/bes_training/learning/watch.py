@@ -41,17 +41,20 @@ class Watch:
         self._progress.update(self._whole, completed=self._finished, description=name, note="resumed")
 
     @contextmanager
-    def stage(self, name: str, decisions: int) -> Iterator[Callable[[int, float], None]]:
-        """A stage of ``decisions``; what it yields is told the decisions spent and the best validation loss."""
+    def stage(self, name: str, decisions: int, simulated: int = 1) -> Iterator[Callable[[int, float], None]]:
+        """A stage of ``decisions``; what it yields is told the decisions spent and the best validation loss.
+
+        ``simulated``: how many simulated decisions each of them stands for; 1: they are simulated ones.
+        """
 
         def report(spent: int, loss: float) -> None:
             note = f"validation {1.0 - loss:.4f}"
-            done = self._finished + min(spent, decisions)
+            done = self._finished + simulated * min(spent, decisions)
             self._progress.update(self._whole, completed=done, description=name, note=note)
 
         self._progress.update(self._whole, description=name, note="")
         if not self._console.is_terminal:  # a log shows no bar
-            self.say(f"{name}: {decisions:,} decisions")
+            self.say(f"{name}: {decisions:,} {'simulated ' if simulated == 1 else ''}decisions")
         yield report
-        self._finished += decisions
+        self._finished += simulated * decisions
         self._progress.update(self._whole, completed=self._finished)
