@@ -70,6 +70,10 @@ class Rig:
         self.cluster.put(service or sample())
         self.publish()
 
+    def put(self, manifest: Manifest) -> None:
+        self.cluster.put(manifest)
+        self.publish()
+
     def remove(self, key: Key) -> None:
         self.cluster.remove(key)
         self.publish()
@@ -90,7 +94,7 @@ class Rig:
         """What carries the service's label, but for what other controllers made."""
         found = self.cluster.objects.items()
         return {
-            k: m for k, m in found if (m["metadata"].get("labels") or {}).get(SERVICE) and k.kind != "EndpointSlice"
+            k: m for k, m in found if (m["metadata"].get("labels") or {}).get(SERVICE) and k.kind not in WITNESS_KINDS
         }
 
     def publish(self) -> None:

@@ -1,8 +1,10 @@
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from desired_samples import EMULATED, request_for
+from pod_samples import NO_GPU, crashing, pod_of, unschedulable, waiting
 from status_samples import (
     LARGE,
     LATER,
@@ -60,6 +62,13 @@ def rolled(key: Key, **status: Any) -> Seen:
     return with_live()({key: deployment(key, **status)})
 
 
+def hindered(key: Key, pod: dict[str, Any], seconds: float = 3600.0, **status: Any) -> Seen:
+    """Pods of a Deployment that have been there for so long."""
+    live = deployment(key, availableReplicas=0, **status)
+    pods = [pod_of(live, NOW - timedelta(seconds=seconds), number, **pod) for number in range(2)]
+    return with_live()({key: live, **dict(pods)})
+
+
 def conditions(status: ServiceStatus) -> dict[ConditionType, tuple[str, str]]:
     return {ConditionType(each.type): (str(each.status), each.reason) for each in status.conditions}
 
@@ -104,6 +113,26 @@ TABLE: dict[str, tuple[Seen, dict[ConditionType, tuple[str, Reason]]]] = {
     ),
     "a rollout is stuck": (
         rolled(ROUTER, updatedReplicas=1, conditions=[STUCK]),
+        {
+            READY: ("False", Reason.PROGRESS_DEADLINE_EXCEEDED),
+            RECONCILING: ("False", Reason.PROGRESS_DEADLINE_EXCEEDED),
+            STALLED: ("True", Reason.PROGRESS_DEADLINE_EXCEEDED),
+        },
+    ),
+    "an image cannot be pulled": (
+        hindered(SMALL, waiting("ImagePullBackOff", "Back-off")),
+        {
+            READY: ("False", Reason.PODS_CANNOT_START),
+            RECONCILING: ("False", Reason.PODS_CANNOT_START),
+            STALLED: ("True", Reason.PODS_CANNOT_START),
+        },
+    ),
+    "there is no GPU for it": (
+        hindered(SMALL, unschedulable(NO_GPU.format(nodes=3))),
+        {READY: ("False", Reason.WAITING), RECONCILING: ("True", Reason.WAITING)},
+    ),
+    "there has been no GPU for it for too long": (
+        hindered(SMALL, unschedulable(NO_GPU.format(nodes=3)), conditions=[STUCK]),
         {
             READY: ("False", Reason.PROGRESS_DEADLINE_EXCEEDED),
             RECONCILING: ("False", Reason.PROGRESS_DEADLINE_EXCEEDED),
@@ -352,6 +381,58 @@ def test_what_somebody_must_mend_is_said_before_what_only_takes_its_time(
     assert reconciling is not None
     assert "the router" in reconciling.message
     assert words in reconciling.message
+
+
+SAID = {
+    "a pull": (
+        hindered(ROUTER, waiting("ErrImagePull", "not found")),
+        "the router: image localhost/nope:1 cannot be pulled (not found)",
+    ),
+    "a crash": (
+        hindered(LARGE, crashing(7, 1)),
+        "model opt-1.3b: container engine ends again and again (exit code 1)",
+    ),
+    "no GPU": (
+        hindered(SMALL, unschedulable(NO_GPU.format(nodes=1))),
+        "model opt-125m: 0 of 2 pods are ready: no node takes its pod (Insufficient nvidia.com/gpu)",
+    ),
+    "no GPU in time": (
+        hindered(SMALL, unschedulable(NO_GPU.format(nodes=1)), conditions=[STUCK]),
+        "model opt-125m: no node takes its pod (Insufficient nvidia.com/gpu)",
+    ),
+    "no GPU in a rollout": (
+        hindered(SMALL, unschedulable(NO_GPU.format(nodes=1)), updatedReplicas=1),
+        "model opt-125m is being rolled out: no node takes its pod (Insufficient nvidia.com/gpu)",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_ready_says_whose_pods_do_not_start_and_why(case: str) -> None:
+    observed, words = SAID[case]
+    ready = status_of(observed).condition(READY)
+    assert ready is not None
+    assert ready.message.startswith(words)
+
+
+def test_nobody_is_asked_for_help_before_kubelets_have_tried_for_a_minute() -> None:
+    young = hindered(SMALL, waiting("ImagePullBackOff", "Back-off"), seconds=59.0)
+    waits = {READY: ("False", Reason.WAITING), RECONCILING: ("True", Reason.WAITING)}
+    assert conditions(status_of(young)) == WELL | waits
+    assert conditions(status_of(replace(young, now=NOW + timedelta(seconds=1))))[STALLED][0] == "True"
+
+
+def test_all_that_somebody_must_help_are_said_together_and_before_what_takes_its_time() -> None:
+    small, large = hindered(SMALL, waiting("InvalidImageName")), hindered(LARGE, crashing(3, 0))
+    both = status_of(replace(small, live={**small.live, **{k: large.live[k] for k in large.live if "1-3b" in k.name}}))
+    stalled = both.condition(STALLED)
+    assert stalled is not None
+    assert stalled.message.count("; model ") + 1 == 2
+    waits = hindered(SMALL, unschedulable("no room"))
+    slow = status_of(replace(waits, live={**waits.live, ROUTER: deployment(ROUTER, availableReplicas=0)}))
+    ready = slow.condition(READY)
+    assert ready is not None
+    assert ready.message.endswith("no node takes its pod (no room)")
 
 
 @pytest.mark.parametrize(("large", "words"), [(True, "others answer instead"), (False, "nothing can answer")])

@@ -36,7 +36,7 @@ server-side apply (create is asked for when the object is not there yet); "delet
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [get, list, watch, create, patch, delete]
-# The digest that a training pod said at its end; the addresses of routers, which are asked for their status.
+# The digest that a training pod said at its end; why pods of engines and routers do not start.
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]

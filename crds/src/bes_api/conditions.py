@@ -110,6 +110,8 @@ class Reason(StrEnum):
     PROFILE_UNREADABLE = "ProfileUnreadable"
     SECRET_MISSING = "SecretMissing"  # noqa: S105 - a word, not a secret
     CONFIG_MAP_MISSING = "ConfigMapMissing"
+    PODS_CANNOT_START = "PodsCannotStart"
+    """An image that cannot be pulled, a container that cannot be made, one that ends again and again."""
     PROGRESS_DEADLINE_EXCEEDED = "ProgressDeadlineExceeded"
     """A rollout makes no progress."""
     NOT_STALLED = "NotStalled"

@@ -8,6 +8,7 @@ from bes_api.conditions import ConditionStatus, ConditionType, Reason
 from bes_api.config_map import data_digest, files_in
 from bes_api.router_status import RouterStatus
 from bes_operator.desired.request import Complaint
+from bes_operator.hindrances import hindrance_of, stall_in_seconds
 from bes_operator.labels import Component
 from bes_operator.live import ready_addresses, ready_of, rollout_of
 from bes_operator.manifest import Key, Manifest, key_of
@@ -19,6 +20,7 @@ YOUNG_SECONDS = 60.0
 """A router that has just started need not know any figure yet."""
 FRESH_POLLS = 3
 """A router that has said nothing for so many polls is out of reach."""
+MEND = "kubectl describe and kubectl logs --previous say more of its pods"
 PAUSED = "nothing is applied while the annotation besteffort.dev/paused is true: remove it"
 SCRAPE = (
     "check that it scrapes the pods with label besteffort.dev/component=engine at their port http, and gives their "
@@ -54,6 +56,12 @@ def verdicts(seen: Seen) -> dict[ConditionType, Verdict]:
     return found
 
 
+def until_stalled(seen: Seen) -> list[float]:
+    """In how many seconds pods that do not start will have been waited for long enough."""
+    waits = (stall_in_seconds(deployment, seen.live, seen.now) for _, deployment in _deployments(seen))
+    return [wait for wait in waits if wait is not None and wait > 0]
+
+
 def _available(seen: Seen) -> Verdict:
     if not ready_addresses(seen.live, router_name(seen.name)):
         return Verdict(_FALSE, Reason.NO_ROUTER, "no router is ready")
@@ -85,12 +93,28 @@ def _stalled(seen: Seen) -> Verdict:
     found = [each for each in _complaints(seen) if each.condition is ConditionType.STALLED]
     if found:
         return Verdict(_TRUE, found[0].reason, "; ".join(dict.fromkeys(each.message for each in found)))
+    if hindered := _hindered(seen):
+        return Verdict(_TRUE, Reason.PODS_CANNOT_START, "; ".join(hindered))
     for key, deployment in _deployments(seen):
         stuck = rollout_of(deployment).stuck
         if stuck is not None:
-            message = f"{_said(seen, key)}: {stuck.rstrip('.')}; look at its pods (kubectl describe)"
-            return Verdict(_TRUE, Reason.PROGRESS_DEADLINE_EXCEEDED, message)
+            why = _why(seen, deployment) or f"{stuck.rstrip('.')}; look at its pods (kubectl describe)"
+            return Verdict(_TRUE, Reason.PROGRESS_DEADLINE_EXCEEDED, f"{_said(seen, key)}: {why}")
     return Verdict(_FALSE, Reason.NOT_STALLED, "nothing waits for a person")
+
+
+def _hindered(seen: Seen) -> list[str]:
+    """Whose pods only a person can help, and why; in the order of their names."""
+    found = ((key, each, stall_in_seconds(each, seen.live, seen.now)) for key, each in _deployments(seen))
+    return [
+        f"{_said(seen, key)}: {_why(seen, each)}; {MEND}" for key, each, wait in found if wait is not None and wait <= 0
+    ]
+
+
+def _why(seen: Seen, deployment: Manifest) -> str:
+    """What keeps its pods from being ready; "" where they do not say."""
+    hindrance, before = hindrance_of(deployment, seen.live), seen.previous.condition(ConditionType.READY)
+    return "" if hindrance is None else hindrance.after(before.message if before is not None else "")
 
 
 def _waits(seen: Seen) -> Verdict | None:
@@ -109,6 +133,7 @@ def _waits(seen: Seen) -> Verdict | None:
     deployments = [key for key in keys if key.kind == "Deployment"]
     found = (
         (_cannot_start(seen, key, live) for key in deployments),
+        (_rolling_out(seen, key, live) for key in deployments if key in live and _why(seen, live[key])),
         (_rolling_out(seen, key, live) for key in deployments),
     )
     verdict = next((verdict for verdict in chain(*found) if verdict is not None), None)
@@ -129,9 +154,10 @@ def _rolling_out(seen: Seen, key: Key, live: dict[Key, Manifest]) -> Verdict | N
     rollout = rollout_of(live[key])
     if rollout.done:
         return None
+    why = _why(seen, live[key])
     if not rollout.settled or rollout.updated < rollout.desired:
-        return Verdict(_TRUE, Reason.ROLLING_OUT, f"{_said(seen, key)} is being rolled out")
-    message = f"{_said(seen, key)}: {rollout.available} of {rollout.desired} pods are ready"
+        return Verdict(_TRUE, Reason.ROLLING_OUT, f"{_said(seen, key)} is being rolled out{why and f': {why}'}")
+    message = f"{_said(seen, key)}: {rollout.available} of {rollout.desired} pods are ready{why and f': {why}'}"
     return Verdict(_TRUE, Reason.WAITING, message)
 
 

@@ -68,4 +68,4 @@ CHILD_KINDS = (
 )
 """What a service owns: listed, watched, compared and pruned."""
 WITNESS_KINDS = ("EndpointSlice", "Pod")
-"""What others make for a service's children: listed and watched, never written. Of pods, those of trainings."""
+"""What others make for a service's children: listed and watched, never written."""

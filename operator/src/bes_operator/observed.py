@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bes_operator.cluster import Cluster
 from bes_operator.kinds import CHILD_KINDS, SERVICE_KIND, WITNESS_KINDS
-from bes_operator.labels import CHILDREN_SELECTOR, COMPONENT, SERVICE, Component
+from bes_operator.labels import CHILDREN_SELECTOR, SERVICE
 from bes_operator.manifest import Key, Manifest, key_of
 
 OBSERVED_KINDS = (SERVICE_KIND, *CHILD_KINDS, *WITNESS_KINDS)
@@ -18,11 +18,7 @@ OBSERVED_KINDS = (SERVICE_KIND, *CHILD_KINDS, *WITNESS_KINDS)
 
 def selector_of(kind: str) -> str:
     """Which objects of a kind are listed and watched."""
-    if kind == SERVICE_KIND:
-        return ""
-    if kind == "Pod":
-        return f"{CHILDREN_SELECTOR},{COMPONENT}={Component.TRAINING}"
-    return CHILDREN_SELECTOR
+    return "" if kind == SERVICE_KIND else CHILDREN_SELECTOR
 
 
 def service_of(manifest: Manifest) -> Key | None:

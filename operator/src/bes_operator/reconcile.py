@@ -17,6 +17,7 @@ from bes_api.service_status import ServiceStatus, read_status, write_status
 from bes_api.stored import read_stored
 from bes_operator.altered import Altered
 from bes_operator.cluster import Cluster
+from bes_operator.conditions import until_stalled
 from bes_operator.decision import Decision, Situation, decide
 from bes_operator.desired.request import Complaint
 from bes_operator.errors import ClusterError, Denied, Leaving, NameTaken, Refused
@@ -129,7 +130,7 @@ class Reconciler:
             await self._tell(key, stored, seen)
         if failure is not None:
             raise failure
-        return await self._after(stored, decision, complaints)
+        return await self._after(stored, seen, decision, complaints)
 
     async def _carry_out(self, execution: Execution, decision: Decision) -> None:
         await execution.apply(decision.steps)
@@ -174,15 +175,16 @@ class Reconciler:
         return written
 
     async def _after(
-        self, stored: Manifest, decision: Decision | None, complaints: tuple[Complaint, ...]
+        self, stored: Manifest, seen: Seen, decision: Decision | None, complaints: tuple[Complaint, ...]
     ) -> float | None:
-        """Events of the policy's way, and when to look again: what others own is not watched."""
+        """Events of the policy's way, and when to look again: what others own is not watched, and patience ends."""
         soon = self.around.settings.backoff.cap_seconds
         if decision is None or complaints:
             return soon
         for event in decision.plan.events:
             await self.around.recorder.record(stored, event)
-        waits = [decision.plan.wait_seconds] if decision.plan.wait_seconds is not None else []
+        waits = [] if decision.plan.wait_seconds is None else [decision.plan.wait_seconds]
+        waits += until_stalled(seen)
         refused = decision.plan.reason is Reason.ARTIFACT_REFUSED and decision.rests_on
         if decision.wanted.complaints or refused:
             self.around.outside.forget(decision.rests_on)

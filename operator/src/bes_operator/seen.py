@@ -26,7 +26,7 @@ class Seen:
     previous: ServiceStatus = field(default_factory=ServiceStatus)
     """As it is stored."""
     live: Mapping[Key, Manifest] = field(default_factory=dict)
-    """Children and EndpointSlices as they are after the pass."""
+    """Children, EndpointSlices and pods as they are after the pass."""
     wanted: Wanted | None = None
     """What this pass wanted; None: nothing could be computed, or the service is paused."""
     policy: PolicyPlan | None = None
