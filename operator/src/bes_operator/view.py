@@ -4,6 +4,9 @@ import base64
 import binascii
 from collections.abc import Iterator, Mapping
 
+from bes_api.conditions import ConditionType, Reason
+from bes_api.config_map import data_digest, files_in
+from bes_api.errors import ConfigurationError
 from bes_operator.desired.access import TOKEN_KEY
 from bes_operator.desired.configuration import ADMIN_PORT
 from bes_operator.kinds import SERVICE_KIND
@@ -69,8 +72,25 @@ def targets(observed: Observed) -> dict[Key, Targets]:
     for service, ready in routers.items():
         token = admin_token(observed.of_service(service), service) if ready else None
         if token is not None:
-            asked[service] = Targets(tuple(ready.values()), token)
+            delivered = _configuration(observed, service), _is_delivering(observed, service)
+            asked[service] = Targets(tuple(ready.values()), token, *delivered)
     return asked
+
+
+def _configuration(observed: Observed, service: Key) -> str | None:
+    """Digest of what the routers find in their folder, sooner or later."""
+    found = observed.get(Key("ConfigMap", service.namespace, router_name(service.name)))
+    try:
+        return None if found is None else data_digest(files_in(found))
+    except ConfigurationError:
+        return None
+
+
+def _is_delivering(observed: Observed, service: Key) -> bool:
+    """Whether the status waits for routers to take a policy."""
+    conditions = ((observed.get(service) or {}).get("status") or {}).get("conditions") or ()
+    waits = (ConditionType.POLICY_READY, Reason.DELIVERING)
+    return any((each.get("type"), each.get("reason")) == waits for each in conditions)
 
 
 def _ready(found: Manifest, service: str) -> Iterator[Router]:
