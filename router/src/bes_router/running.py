@@ -66,12 +66,13 @@ class RunningRouter:
         self.generation.publish(self.router.connections)
         self._delivery = delivery
         self._decisions = decisions
-        self._admin = Admin(self._registry(), lambda: self.ready, token or TokenFile(None), self._views())
+        self._admin = Admin(self.registry(), lambda: self.ready, token or TokenFile(None), self._views())
         self._servers: list[asyncio.Server] = []
         self._admin_port = 0
         self._background: list[asyncio.Task[None]] = []
 
-    def _registry(self) -> CollectorRegistry:
+    def registry(self) -> CollectorRegistry:
+        """What the metrics page shows, new each time."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Current(self))
         registry.register(DiscoveryCollector(lambda: self.generation.discovery))
