@@ -23,6 +23,9 @@ NOT_FOUND = (
 def pod_of(deployment: Manifest, created: datetime, number: int = 0, **status: Any) -> tuple[Key, dict[str, Any]]:
     """One of its newest template."""
     metadata, template = deployment["metadata"], copy.deepcopy(deployment["spec"]["template"])
+    for container in template["spec"]["containers"]:  # as the API server does, in pods alone
+        resources = container.setdefault("resources", {})
+        resources["requests"] = {**resources.get("limits", {}), **resources.get("requests", {})}
     name = f"{metadata['name']}-6d5f-{number}"
     owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"{metadata['name']}-6d5f", "uid": "set"}
     return Key("Pod", metadata["namespace"], name), {

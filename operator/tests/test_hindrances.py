@@ -137,13 +137,22 @@ def test_whatever_is_said_becomes_one_short_line_that_is_found_again(message: st
 
 
 def test_only_pods_of_the_newest_template_are_asked() -> None:
-    old_one = {**HINDERED, "spec": {**HINDERED["spec"], "template": _with_image("older:1")}}
+    old_one = {**HINDERED, "spec": {**HINDERED["spec"], "template": _with(image="older:1")}}
     both = dict([pod_of(HINDERED, LONG_AGO, 0), pod_of(old_one, LONG_AGO, 1, **crashing(9, 0))])
     assert hindrance_of(HINDERED, both) is None
     altered = dict([pod_of(old_one, LONG_AGO, 1, **crashing(9, 0))])
     assert hindrance_of(HINDERED, altered) is not None, "a webhook has altered it: nothing older is left"
     rolling = deployment(SMALL, updatedReplicas=1, availableReplicas=0)
     assert hindrance_of(rolling, altered) is None
+
+
+def test_a_pod_is_of_the_newest_template_though_requests_were_filled_in_and_no_longer_when_it_asks_for_less() -> None:
+    rolling = deployment(SMALL, updatedReplicas=1, availableReplicas=0)
+    rolling = {**rolling, "spec": {**rolling["spec"], "template": _with(resources={"limits": {"nvidia.com/gpu": "9"}})}}
+    pods = dict([pod_of(rolling, LONG_AGO, 0, **unschedulable("no GPU"))])
+    assert hindrance_of(rolling, pods) is not None
+    template = _with(resources={"limits": {"nvidia.com/gpu": "10"}})
+    assert hindrance_of({**rolling, "spec": {**rolling["spec"], "template": template}}, pods) is None
 
 
 def test_who_leaves_or_belongs_to_somebody_else_says_nothing() -> None:
@@ -162,7 +171,7 @@ def test_a_pod_is_given_a_minute_before_a_person_is_asked() -> None:
     assert stall_in_seconds(HINDERED, pods, NOW + timedelta(seconds=40)) == 0.0
 
 
-def _with_image(image: str) -> dict[str, Any]:
+def _with(**container: Any) -> dict[str, Any]:
     template = HINDERED["spec"]["template"]
-    containers = [{**each, "image": image} for each in template["spec"]["containers"]]
+    containers = [{**each, **container} for each in template["spec"]["containers"]]
     return {**template, "spec": {**template["spec"], "containers": containers}}

@@ -24,8 +24,9 @@ _NO_IMAGE = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
 )
 _NO_CONTAINER = frozenset({"CreateContainerConfigError", "CreateContainerError"})
-_TOLD_APART = ("image", "command", "args", "env", "resources")
-"""Of a container: by these, pods of an older template are known."""
+_TOLD_APART = ("image", "command", "args", "env")
+"""Of a container: by these, and what it asks for, pods of an older template are known."""
+_AMOUNTS = ("limits", "requests")
 _VOLATILE = re.compile(
     r"(?:\b\d+(?:\.\d+){3}|\[[0-9a-f:]+\])(?::\d+)?(?:->\S+)?"  # addresses, of both ends
     r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"  # requests
@@ -75,8 +76,7 @@ def _pods(deployment: Manifest, live: Mapping[Key, Manifest]) -> list[Manifest]:
         return []
     name = deployment["metadata"]["name"]
     found = [pod for key, pod in live.items() if key.kind == "Pod" and _is_of(pod, name) and not is_leaving(pod)]
-    wanted = _contents(deployment["spec"]["template"])
-    newest = [pod for pod in found if _resembles(_contents(pod), wanted)]
+    newest = [pod for pod in found if _resembles(pod, deployment["spec"]["template"])]
     return newest or (found if rollout.settled else [])
 
 
@@ -85,12 +85,20 @@ def _is_of(pod: Manifest, deployment: str) -> bool:
     return any(o["kind"] == "ReplicaSet" and o["name"].rpartition("-")[0] == deployment for o in owners)
 
 
-def _contents(pod: Mapping[str, Any]) -> dict[str, list[Any]]:
-    return {each["name"]: [each.get(field) or None for field in _TOLD_APART] for each in pod["spec"]["containers"]}
+def _resembles(pod: Manifest, template: Mapping[str, Any]) -> bool:
+    """What a pod has beside it does not count: containers of others, and resources that the API server fills in."""
+    found = {each["name"]: each for each in pod["spec"]["containers"]}
+    return all(
+        each["name"] in found
+        and all((each.get(field) or None) == (found[each["name"]].get(field) or None) for field in _TOLD_APART)
+        and _resources(each) <= _resources(found[each["name"]])
+        for each in template["spec"]["containers"]
+    )
 
 
-def _resembles(found: Mapping[str, list[Any]], wanted: Mapping[str, list[Any]]) -> bool:
-    return all(found.get(name) == content for name, content in wanted.items())
+def _resources(container: Mapping[str, Any]) -> set[tuple[str, str, str]]:
+    stated = container.get("resources") or {}
+    return {(kind, name, str(value)) for kind in _AMOUNTS for name, value in (stated.get(kind) or {}).items()}
 
 
 def _of_pod(pod: Manifest) -> Iterator[Hindrance]:
