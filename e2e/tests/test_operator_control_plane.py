@@ -186,6 +186,43 @@ def test_children_appear_and_passes_without_a_change_write_nothing(scene: Scene)
     assert operator.metric("bes_operator_reconcile_errors_total") == 0
 
 
+def ends(restarts: int, state: dict[str, Any]) -> dict[str, Any]:
+    """A pod's status, as its kubelet would write it."""
+    last = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    known = {"name": "engine", "image": "localhost/engine:test", "imageID": "", "ready": False}
+    return {"containerStatuses": [{**known, "restartCount": restarts, "state": state, "lastState": last}]}
+
+
+def test_why_pods_do_not_start_stands_in_the_status_and_is_written_once(scene: Scene) -> None:
+    operator = scene.operator()
+    scene.apply_sample()
+
+    def pods() -> list[str]:
+        return scene.in_namespace(
+            "get", "pods", "--selector", f"{OURS},besteffort.dev/component=engine", "-o", "name"
+        ).split()
+
+    def becomes(status: dict[str, Any]) -> None:
+        patch = json.dumps({"status": status})
+        scene.in_namespace("patch", pods()[0], "--subresource", "status", "--type", "merge", "--patch", patch)
+
+    def told(words: str) -> bool:
+        conditions = (scene.service().get("status") or {}).get("conditions") or []
+        return any(each["type"] == "Ready" and words in each["message"] for each in conditions)
+
+    wait_until(lambda: complete(scene) and bool(pods()), "there are pods")
+    no_node = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no GPU"}
+    becomes({"conditions": [no_node]})
+    wait_until(lambda: told("no node takes its pod (no GPU)"), "the scheduler is quoted")
+    becomes({"conditions": [], **ends(3, {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s"}})})
+    wait_until(lambda: told("container engine ends again and again (exit code 1)"), "the crash loop is told")
+    wait_until(lambda: scene.condition("Stalled") == "True", "a person is asked")
+    versions = settled(scene, operator)
+    becomes(ends(4, {"running": {"startedAt": "2026-01-01T00:00:00Z"}}))
+    becomes(ends(5, {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 1m20s"}}))
+    assert settled(scene, operator) == versions
+
+
 def test_deleted_and_edited_children_heal(scene: Scene) -> None:
     operator = scene.operator()
     scene.apply_sample()
