@@ -1,7 +1,4 @@
-"""Health as Argo CD (Lua) and Flux (CEL) see it is health as kstatus sees it, for every status the operator may write.
-
-The interpreters are no dependency of the project: where `lupa` or `cel-python` is missing, its test is skipped.
-"""
+"""Health as Argo CD (Lua) and Flux (CEL) see it is as kstatus sees it, for every status that the operator may write."""
 
 import itertools
 import json
@@ -10,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
+import celpy
+import lupa
 import yaml
 
 from bes_api.service_status import Condition, ConditionStatus, ConditionType, Reason, ServiceStatus, write_status
@@ -64,7 +62,7 @@ def test_the_states_of_the_table_lead_to_every_kind_of_health() -> None:
 
 
 def test_argo_cd_calls_healthy_what_kstatus_calls_current() -> None:
-    lua = pytest.importorskip("lupa").LuaRuntime(unpack_returned_tuples=True)
+    lua = lupa.LuaRuntime(unpack_returned_tuples=True)
     document = yaml.safe_load((EXAMPLES / "argocd-health.yaml").read_text())
     ((name, script),) = document["data"].items()
     assert name == "resource.customizations.health.besteffort.dev_BestEffortService"
@@ -78,7 +76,6 @@ def test_argo_cd_calls_healthy_what_kstatus_calls_current() -> None:
 
 
 def test_flux_calls_current_what_kstatus_calls_current() -> None:
-    celpy = pytest.importorskip("celpy")
     (check,) = yaml.safe_load((EXAMPLES / "flux-health.yaml").read_text())["spec"]["healthCheckExprs"]
     environment = celpy.Environment()
     programs = {
