@@ -28,9 +28,10 @@ test: .venv-training .venv-engine prometheus ## lint and every test
 test-quick: .venv ## the tests that need no torch and little time
 	.venv/bin/python -m pytest -m "not slow and not torch and not control_plane and not cluster"
 
+# Connections to an API server that a test has killed or struck may still be closing when their event loop ends.
 test-cluster: .venv kubernetes ## tests on a real API server; as root also on a cluster made for them, with the images
 	@[ "$$(id -u)" != 0 ] || $(or $(PYTHON),python3) requirements/cluster_packages.py
-	.venv/bin/python -m pytest -m "control_plane or cluster"
+	.venv/bin/python -m pytest -m "control_plane or cluster" -W ignore::pytest.PytestUnraisableExceptionWarning
 
 lint: .venv ## style, types, arrows between the rooms, guards of the house
 	$(call lint,.venv)
